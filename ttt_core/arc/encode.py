@@ -1,0 +1,174 @@
+"""Formats: how a task becomes tokens, and tokens a grid. The one interface between a puzzle and a model.
+
+A Format turns a view into training sequences and into a query prefix, an answer into tokens and back, and names the
+answer grammar. It knows nothing of tensors or tokenizers: token ids index `symbols`; `model/load.py` cuts a model's
+vocabulary to exactly these. Arrays are int64: ids (T,), labels (T,), positions (T,) or (T, 3).
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ttt_core.arc.grammar import Grammar
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.errors import InputError
+
+IGNORE = -100  # label of a position that is no target, as in transformers
+CELLS = tuple("0123456789")
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """ids (T,); labels (T,): ids where they are to be predicted, else IGNORE; positions (T,) or (T, 3)."""
+
+    ids: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self):
+        return len(self.ids)
+
+
+class Format(Protocol):
+    """What a solver needs to know of a token format."""
+
+    name: str
+    symbols: tuple[str, ...]  # text of each token id; "<bos>" stands for the tokenizer's bos token
+    grammar: Grammar
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
+        """Sequences to adapt on, from the demonstrations of a view."""
+
+    def query(self, task: Task, test_index: int) -> Sequence:
+        """The prefix after which the answer to test input `test_index` is expected; no targets."""
+
+    def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Positions (B,) or (B, 3) of answer tokens number `step` that stand at `rows`, `cols` of their grids."""
+
+
+@dataclass(frozen=True)
+class GridFormat:
+    """One pair per sequence: start, input rows, separator, output rows, end. For GridLM.
+
+    positions (T, 3): role (0 input, 1 output), row and column, counted from 1; the start and the separator stand at
+    row 0, column 0 of their role. A row end stands one column behind its row.
+    """
+
+    name: str = "grid"
+    symbols: tuple[str, ...] = CELLS + ("\n", "<start>", "<output>", "<end>", "<pad>")
+    grammar: Grammar = Grammar(vocab_size=15, row_end=10, end=13)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols)
+
+    def pair(self, pair: Pair) -> Sequence:
+        """The training sequence of one demonstration."""
+        prefix, answer = self._prefix(pair.input), answer_ids(self.grammar, pair.output)
+        ids = np.concatenate([prefix.ids, answer])
+        labels = np.concatenate([prefix.labels, answer])
+        end = np.array([[1, pair.output.shape[0] + 1, 1]])
+        return Sequence(ids, labels, np.concatenate([prefix.positions, _grid_positions(1, pair.output), end]))
+
+    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
+        return [self.pair(pair) for pair in task.train]
+
+    def query(self, task: Task, test_index: int) -> Sequence:
+        return self._prefix(task.test[test_index].input)
+
+    def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        return np.stack([np.ones_like(rows), rows + 1, cols + 1], axis=1)
+
+    def _prefix(self, grid: np.ndarray) -> Sequence:
+        rows = answer_ids(self.grammar, grid)[:-1]
+        ids = np.concatenate([[11], rows, [12]])
+        positions = np.concatenate([[[0, 0, 0]], _grid_positions(0, grid), [[1, 0, 0]]])
+        return Sequence(ids, np.full(len(ids), IGNORE), positions)
+
+
+@dataclass(frozen=True)
+class DigitsFormat:
+    """All demonstrations, then the query: bos, then per pair I, input rows, O, output rows, E. For any causal LM.
+
+    targets: "leave_one_out" makes each demonstration the query once, its output being the only target;
+    "all_outputs" is one sequence whose targets are all outputs but the first; "both" is both.
+    """
+
+    name: str = "digits"
+    symbols: tuple[str, ...] = CELLS + ("\n", "I", "O", "E", "<bos>")
+    grammar: Grammar = Grammar(vocab_size=15, row_end=10, end=13)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.symbols)
+
+    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
+        pairs, last = list(task.train), len(task.train) - 1
+        sequences = []
+        if targets in ("all_outputs", "both"):
+            sequences.append(self._sequence(pairs, range(1, len(pairs)) if last else [0]))
+        if targets in ("leave_one_out", "both"):
+            sequences += [self._sequence(pairs[:i] + pairs[i + 1 :] + [pairs[i]], [last]) for i in range(len(pairs))]
+        return sequences
+
+    def query(self, task: Task, test_index: int) -> Sequence:
+        return self._sequence([*task.train, Pair(task.test[test_index].input)], [])
+
+    def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        return prefix_length + step
+
+    def _sequence(self, pairs: list[Pair], targets) -> Sequence:
+        ids, is_target = [np.array([14])], [np.zeros(1, bool)]
+        for i, pair in enumerate(pairs):
+            prefix = np.concatenate([[11], answer_ids(self.grammar, pair.input)[:-1], [12]])
+            answer = np.array([], np.int64) if pair.output is None else answer_ids(self.grammar, pair.output)
+            ids += [prefix, answer]
+            is_target += [np.zeros(len(prefix), bool), np.full(len(answer), i in targets)]
+        ids = np.concatenate(ids)
+        return Sequence(ids, np.where(np.concatenate(is_target), ids, IGNORE), np.arange(len(ids)))
+
+
+FORMATS = {"grid": GridFormat(), "digits": DigitsFormat()}
+
+
+def format_named(name: str) -> Format:
+    """The format `name`; InputError if there is none."""
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name}: choose one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def answer_ids(grammar: Grammar, grid: np.ndarray) -> np.ndarray:
+    """Token ids of an answer: rows with their row ends, then the end. int64 (H * (W + 1) + 1,) if terminated."""
+    height, width = grid.shape
+    ids = np.full((height, width + 1), grammar.row_end, np.int64)
+    ids[:, :width] = grid
+    ids = ids.ravel() if grammar.terminated else ids.ravel()[:-1]
+    return np.append(ids, grammar.end)
+
+
+def answer_grid(grammar: Grammar, ids: np.ndarray) -> np.ndarray:
+    """The grid of answer tokens `ids`, with or without their end; InputError if they are no grid."""
+    text = [int(i) for i in ids if i != grammar.end]
+    if grammar.terminated and text and text[-1] == grammar.row_end:
+        text.pop()
+    rows: list[list[int]] = [[]]
+    for i in text:
+        if i == grammar.row_end:
+            rows.append([])
+        else:
+            rows[-1].append(i)
+    if len({len(row) for row in rows}) != 1 or not rows[0] or max(text) > max(9, grammar.row_end):
+        raise InputError(f"answer tokens {text[:12]}...: rows of unequal length are no grid; search with the grammar")
+    return np.array(rows, np.uint8)
+
+
+def _grid_positions(role: int, grid: np.ndarray) -> np.ndarray:
+    """(H * (W + 1), 3): role, row, column of every cell and row end."""
+    height, width = grid.shape
+    rows, cols = np.indices((height, width + 1))
+    return np.stack([np.full(rows.size, role), rows.ravel() + 1, cols.ravel() + 1], axis=1)

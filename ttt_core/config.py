@@ -1,0 +1,163 @@
+"""Every option of adapting, decoding, re-scoring and voting, and the presets that bundle them.
+
+One frozen dataclass per stage; units stand in the names. Not here: anything about files, devices or time
+limits of a run (`run/`). Unknown names are rejected with the nearest known one.
+"""
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+
+from ttt_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How a model is adapted to one task."""
+
+    method: typing.Literal["none", "vectors", "lora", "full"] = "lora"  # vectors: GridLM's task vectors alone
+    targets: typing.Literal["all_outputs", "leave_one_out", "both"] = "leave_one_out"  # in-context formats only
+    steps: int = 64  # optimiser steps at most; the deadline may end it earlier
+    batch_tokens: int = 2048  # tokens of one optimiser step, at least one sequence
+    lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"
+    vector_lr: float = 1e-2  # peak learning rate of GridLM's fresh task vectors
+    optimizer: typing.Literal["adamw", "muon"] = "adamw"  # muon: matrices only, the rest stays with AdamW
+    warmup: float = 0.1  # share of the steps in which the rate rises linearly; then it falls (see decay)
+    decay: typing.Literal["linear", "cosine", "constant"] = "linear"
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0  # gradient norm; 0 switches clipping off
+    rank: int = 32  # of LoRA
+    alpha: float = 16.0  # of LoRA: scaling = alpha / rank, or alpha / sqrt(rank) with rslora
+    rslora: bool = False
+    embeddings: bool = False  # also train input embeddings and output head in full
+    time_share: float = 0.6  # of the task's seconds, at most this share goes into adaptation
+    color_permutations: bool = True  # colours permuted in training views
+
+    def __post_init__(self):
+        _require(self.steps >= 0, "adapt.steps", self.steps, "give 0 or more")
+        _require(self.batch_tokens > 0, "adapt.batch_tokens", self.batch_tokens, "give 1 or more")
+        _require(self.rank > 0, "adapt.rank", self.rank, "give 1 or more")
+        _require(0 <= self.warmup < 1, "adapt.warmup", self.warmup, "give a share in [0, 1)")
+        _require(0 < self.time_share <= 1, "adapt.time_share", self.time_share, "give a share in (0, 1]")
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How candidates are searched."""
+
+    search: typing.Literal["dfs", "greedy"] = "dfs"
+    views: int = 16  # augmented views of the task that are searched
+    floor: float = 0.1  # a candidate's cumulative probability at least; branches below it are cut
+    max_branches: int = 64  # live branches of one view at most; the least probable are cut
+    batch_tokens: int = 16384  # cached tokens of one batch of views at most, at least one view
+
+    def __post_init__(self):
+        _require(self.views > 0, "decode.views", self.views, "give 1 or more")
+        _require(0 < self.floor < 1, "decode.floor", self.floor, "give a probability in (0, 1)")
+        _require(self.max_branches > 0, "decode.max_branches", self.max_branches, "give 1 or more")
+
+
+@dataclass(frozen=True)
+class RescoreConfig:
+    """How candidates are scored again."""
+
+    views: int = 16  # views under which every candidate is scored; the first ones of the decoding views
+    max_candidates: int = 32  # of one test input; the ones found in most views, then the most probable
+    batch_tokens: int = 16384  # tokens of one scoring batch at most, at least one candidate
+
+    def __post_init__(self):
+        _require(self.views > 0, "rescore.views", self.views, "give 1 or more")
+        _require(self.max_candidates > 0, "rescore.max_candidates", self.max_candidates, "give 1 or more")
+
+
+@dataclass(frozen=True)
+class VoteConfig:
+    """How two attempts are chosen."""
+
+    selector: typing.Literal["sum_logprob", "count_minus_nll", "majority", "hierarchical"] = "sum_logprob"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of one task's options."""
+
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    rescore: RescoreConfig = field(default_factory=RescoreConfig)
+    vote: VoteConfig = field(default_factory=VoteConfig)
+
+
+PRESETS = {
+    "grid": Config(
+        AdaptConfig(method="full", optimizer="muon", steps=250, lr=1e-2, vector_lr=1e-2, batch_tokens=2048),
+        DecodeConfig(views=16, floor=0.1),
+        RescoreConfig(views=16),
+        VoteConfig("sum_logprob"),
+    ),
+}
+
+
+def preset(name: str, overrides: typing.Sequence[str] = ()) -> Config:
+    """The preset `name` with `overrides` such as `"adapt.rank=64"` applied in order; InputError if unknown."""
+    config = PRESETS.get(name) or _unknown("preset", name, PRESETS)
+    for override in overrides:
+        config = _override(config, override)
+    return config
+
+
+def to_dict(config: Config) -> dict:
+    """Plain nested dict, as it stands in a run's receipt."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(values: dict) -> Config:
+    """Inverse of `to_dict`; unknown keys are an InputError naming the nearest known one."""
+    stages = {f.name: f.type for f in dataclasses.fields(Config)}
+    built = {}
+    for stage, options in values.items():
+        kind = stages.get(stage) or _unknown("stage", stage, stages)
+        known = [f.name for f in dataclasses.fields(kind)]
+        for key in options:
+            if key not in known:
+                _unknown(f"option {stage}.", key, known)
+        built[stage] = kind(**options)
+    return Config(**built)
+
+
+def _override(config: Config, text: str) -> Config:
+    path, _, value = text.partition("=")
+    stage, _, key = path.partition(".")
+    if not value or not key:
+        raise InputError(f"override {text!r}: write it as STAGE.OPTION=VALUE, for example adapt.rank=64")
+    if stage not in {f.name for f in dataclasses.fields(Config)}:
+        _unknown("stage", stage, [f.name for f in dataclasses.fields(Config)])
+    options = getattr(config, stage)
+    kinds = {f.name: f.type for f in dataclasses.fields(options)}
+    kind = kinds.get(key) or _unknown(f"option {stage}.", key, kinds)
+    return dataclasses.replace(config, **{stage: dataclasses.replace(options, **{key: _parse(path, value, kind)})})
+
+
+def _parse(path: str, value: str, kind):
+    if typing.get_origin(kind) is typing.Literal:
+        choices = typing.get_args(kind)
+        return value if value in choices else _unknown(f"value of {path}:", value, choices)
+    if kind is bool:
+        if value.lower() not in ("true", "false"):
+            raise InputError(f"override {path}={value}: give true or false")
+        return value.lower() == "true"
+    try:
+        return kind(value)
+    except ValueError:
+        raise InputError(f"override {path}={value}: give a value of type {kind.__name__}") from None
+
+
+def _unknown(what: str, name: str, known) -> typing.NoReturn:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    gap = "" if what.endswith(".") else " "
+    raise InputError(f"unknown {what}{gap}{name}: the nearest known name is {near[0]}; known: {', '.join(known)}")
+
+
+def _require(holds: bool, name: str, value, remedy: str):
+    if not holds:
+        raise InputError(f"{name}={value}: {remedy}")

@@ -1,0 +1,25 @@
+"""The closed set of errors a user can meet. Each message names the thing, the value and the remedy."""
+
+
+class TTTError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class InputError(TTTError):
+    """A task file, a task, a grid or an argument that does not hold what it must."""
+
+
+class ModelError(TTTError):
+    """A model directory that cannot be loaded, or a model that cannot do what is asked."""
+
+
+class CheckpointError(TTTError):
+    """A checkpoint, adapter or record whose contents do not match their checksum or receipt."""
+
+
+class BudgetError(TTTError):
+    """Time or memory that is gone before the work could be done."""
+
+
+class NonFiniteError(TTTError):
+    """A loss, gradient or logit that is NaN or infinite."""

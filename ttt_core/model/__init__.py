@@ -1,0 +1,1 @@
+"""What is adapted: the bundled GridLM, any transformers causal LM, LoRA, pretraining."""

@@ -1,0 +1,1 @@
+"""One task, from its demonstrations to two attempts per test input."""
