@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from ttt_core.errors import InputError
 
 
+def _require(holds: bool, name: str, value, remedy: str):
+    if not holds:
+        raise InputError(f"{name}={value}: {remedy}")
+
+
 @dataclass(frozen=True)
 class AdaptConfig:
     """How a model is adapted to one task."""
@@ -156,8 +161,3 @@ def _unknown(what: str, name: str, known) -> typing.NoReturn:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
     gap = "" if what.endswith(".") else " "
     raise InputError(f"unknown {what}{gap}{name}: the nearest known name is {near[0]}; known: {', '.join(known)}")
-
-
-def _require(holds: bool, name: str, value, remedy: str):
-    if not holds:
-        raise InputError(f"{name}={value}: {remedy}")

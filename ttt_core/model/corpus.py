@@ -153,14 +153,14 @@ def make_batch(corpus: Corpus, indices: np.ndarray, rng: np.random.Generator, co
     return {**collate(rows), "task_ids": torch.tensor(tasks), "dihedral_ids": torch.tensor(dihedrals)}
 
 
-def collate(rows: list[Sequence]) -> dict[str, torch.Tensor]:
-    """Right-padded tensors of sequences: input_ids, labels, attention_mask (B, T); position_ids (B, T) or (B, T, 3)."""
+def collate(rows: list[Sequence], left: bool = False) -> dict[str, torch.Tensor]:
+    """Padded tensors of sequences, on the right unless `left`: input_ids, labels, attention_mask (B, T); position_ids (B, T) or (B, T, 3)."""
     width = max(len(row) for row in rows)
 
     def padded(arrays, fill):
         stacked = np.full((len(rows), width, *arrays[0].shape[1:]), fill, np.int64)
         for target, array in zip(stacked, arrays, strict=True):
-            target[: len(array)] = array
+            target[slice(width - len(array), None) if left else slice(len(array))] = array
         return torch.from_numpy(stacked)
 
     return {

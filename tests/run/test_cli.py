@@ -1,0 +1,106 @@
+"""The command line: exit codes, and every refusal in one line that names the argument and the remedy."""
+
+import functools
+import json
+
+import pytest
+
+from ttt_core.__main__ import main
+from ttt_core.run import run as run_module
+
+STANDIN = '''
+from ttt_core.arc.result import TaskResult
+
+def load(model, device, config):
+    def solve(task, seed, deadline, beat):
+        if task.id == "c":
+            raise ValueError("no")
+        return TaskResult(task.id, "ok", attempts=tuple((p.input, 9 - p.input) for p in task.test))
+    return solve
+'''
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Challenges a, b, c whose answers are their inputs, their solutions, and a model folder, as the working folder."""
+    tests = {task_id: [[i + 1, 0]] for i, task_id in enumerate("abc")}
+    pairs = {task_id: {"input": grid, "output": grid} for task_id, grid in tests.items()}
+    tasks = {t: {"train": [pairs[t]] * (i + 1), "test": [{"input": g}]} for i, (t, g) in enumerate(tests.items())}
+    (tmp_path / "challenges.json").write_text(json.dumps(tasks))
+    (tmp_path / "solutions.json").write_text(json.dumps({task_id: [grid] for task_id, grid in tests.items()}))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "standin.py").write_text(STANDIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(run_module, "run", functools.partial(run_module.run, solver="standin:load"))
+    return tmp_path
+
+
+SOLVE = "solve challenges.json --model model --out out --budget-s 30"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("", "Missing command"),
+        ("slove", "No such command 'slove'"),
+        ("solve challenges.json --model model --out out", "Missing option '--budget-s'"),
+        ("solve --model model --out out --budget-s 3", "Missing argument 'challenges'"),
+        (f"{SOLVE} --budget-s soon", "'--budget-s'"),
+        (f"{SOLVE} --budget-s nan", "budget nan s: give a finite number"),
+        (f"{SOLVE} --budget-s=-1", "budget -1.0 s: give a finite number"),
+        (f"{SOLVE} --bugdet 3", "No such option: --bugdet"),
+        (f"{SOLVE} --seed", "--seed"),
+        (f"{SOLVE} --seed 1.5", "'--seed'"),
+        (f"{SOLVE} --preset gird", "preset gird: the nearest known name is grid"),
+        (f"{SOLVE} --set adapt.rnak=3", "adapt.rnak: the nearest known name is rank"),
+        (f"{SOLVE} --set adapt.rank=0", "adapt.rank=0: give 1 or more"),
+        (f"{SOLVE} --tasks a,z", "unknown task 'z'"),
+        (f"{SOLVE} --model nowhere", "model nowhere: is not a folder; give"),
+        (f"{SOLVE} --out challenges.json", "run folder challenges.json: "),
+        ("solve nothing.json --model model --out out --budget-s 3", "nothing.json: cannot be read"),
+        ("score nothing.json solutions.json", "nothing.json: cannot be read"),
+        ("reselect nowhere --selector majority", "run folder nowhere: holds no run.json"),
+        ("data --edition arc-agi-3 --out data", "unknown edition 'arc-agi-3'"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_exit_2(place, capfd, line, told):
+    assert main(line.split()) == 2
+    out, err = capfd.readouterr()
+    assert err.startswith("error: ") and err.count("\n") == 1 and told in err and "Traceback" not in err + out
+
+
+def test_solve_ends_with_0_and_one_summary_line_whatever_was_solved(place, capfd):
+    assert main(SOLVE.split()) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("2 ok, 1 failed, 0 skipped in ") and out.endswith("30 s: out/submission.json\n")
+    assert "[1/3] a ok" in err and "[3/3] c failed" in err and "solve: ValueError: no" in err
+    assert main(f"{SOLVE} --budget-s 0 --out none".split()) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("0 ok, 0 failed, 3 skipped") and "left early: the budget of 0 s was used up" in err
+
+
+def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):
+    main(f"{SOLVE} --tasks 2".split())
+    capfd.readouterr()
+
+    def score(options=""):
+        assert main(f"score out/submission.json solutions.json {options}".split()) == 0
+        return capfd.readouterr().out
+
+    told = score()
+    assert told.startswith("scored on the 2 tasks of this run (those with the fewest cells); the solutions file")
+    assert "2/2" in told
+    assert "outputs solved  1/2" in score("--tasks a,c") and "1/1" in score("--tasks 1")
+    (place / "out" / "run.json").unlink()
+    assert "outputs solved  2/3" in score() and "scored on" not in score()
+    (place / "challenges.json").unlink()
+    assert "1/2" in score("--tasks a,c")
+    assert main("score out/submission.json solutions.json --tasks 1".split()) == 2
+    assert "challenges.json beside the solutions" in capfd.readouterr().err
+
+
+def test_help_is_no_error(capsys):
+    for line in ("--help", "solve --help", "pretrain --help"):
+        assert main(line.split()) == 0
+    assert "--budget-s" in capsys.readouterr().out

@@ -1,0 +1,164 @@
+"""The command line: `python -m ttt_core data | pretrain | solve | score | reselect`.
+
+Exit code 0: the command did its work; for `solve`, a valid submission stands, whatever was solved. Exit code 2: a bad
+argument or file, told in one line on stderr that names it and the remedy. Only argument handling lives here.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttt_core.errors import InputError, TTTError
+
+app = typer.Typer(
+    help="Test-time training for ARC grid puzzles: from a challenge file to submission.json.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+UsageError = typer.BadParameter.__base__  # of click, or of the copy of click inside typer
+
+
+@app.command()
+def data(
+    edition: Annotated[str, typer.Option(help="arc-agi-1, arc-agi-2 or kaggle-2025")],
+    out: Annotated[Path, typer.Option(help="folder for the six files")],
+):
+    """Write the Kaggle-named files of an edition."""
+    from ttt_core.arc.editions import write_edition
+
+    for path in write_edition(edition, out):
+        print(path)
+
+
+@app.command()
+def pretrain(
+    data: Annotated[Path, typer.Option(help="folder that `data` wrote: its training files are learnt")],
+    out: Annotated[Path, typer.Option(help="model folder; an unfinished one is continued")],
+    budget_s: Annotated[float, typer.Option(help="seconds of training")],
+    extra: Annotated[Path | None, typer.Option(help="generated pairs, such as re_arc.json.gz")] = None,
+    challenges: Annotated[Path | None, typer.Option(help="file to be evaluated on; refused as training data")] = None,
+    width: Annotated[int, typer.Option(help="model width")] = 256,
+    layers: Annotated[int, typer.Option(help="number of layers")] = 4,
+    heads: Annotated[int, typer.Option(help="number of attention heads")] = 4,
+    seed: int = 0,
+):
+    """Train a GridLM from scratch on training tasks."""
+    from ttt_core.model import pretrain as training
+
+    default = data / "arc-agi_evaluation_challenges.json"
+    guarded = challenges or (default if default.exists() else None)
+    training.main(
+        data=data,
+        out=out,
+        budget_s=budget_s,
+        extra=extra,
+        challenges=guarded,
+        width=width,
+        layers=layers,
+        heads=heads,
+        seed=seed,
+    )
+
+
+@app.command()
+def solve(
+    challenges: Annotated[Path, typer.Argument(help="challenge file, or folder of <id>.json")],
+    model: Annotated[Path, typer.Option(help="folder of the base model")],
+    out: Annotated[Path, typer.Option(help="run folder; one with the same settings is continued")],
+    budget_s: Annotated[float, typer.Option(help="seconds for everything, the last build included")],
+    tasks: Annotated[str | None, typer.Option(help="N: those with the fewest cells; id,id; @FILE; else all")] = None,
+    preset: Annotated[str, typer.Option(help="settings to start from")] = "grid",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="change one: adapt.rank=64; repeatable")] = None,
+    seed: int = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+):
+    """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
+    from ttt_core import config
+    from ttt_core.run.run import run
+
+    options = config.preset(preset, set_ or ())
+    summary = run(challenges, model, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, device=device)
+    if summary.stopped:
+        print(f"left early: {summary.stopped}", file=sys.stderr)
+    counts = f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped"
+    print(f"{counts} in {summary.seconds:.0f} s of {budget_s:g} s: {summary.submission}")
+
+
+@app.command()
+def score(
+    submission: Annotated[Path, typer.Argument(help="submission.json")],
+    solutions: Annotated[Path, typer.Argument(help="the edition's solutions file")],
+    tasks: Annotated[str | None, typer.Option(help="N, id,id or @FILE; else those of the run, else all")] = None,
+):
+    """Print outputs solved, tasks solved, and the Kaggle score with its 95 % interval."""
+    from ttt_core.arc import metric
+    from ttt_core.arc.submission import read
+
+    answers, truths = read(submission), metric.read_solutions(solutions)
+    if tasks is not None:
+        ids, told = _chosen(tasks, solutions, truths), f"the tasks of --tasks {tasks}"
+    else:
+        ids, told = _of_run(submission.parent)
+    if ids is not None:
+        print(f"scored on {told}; the solutions file holds {len(truths)} tasks")
+    print(metric.format_score(metric.score(answers, truths, ids)))
+
+
+@app.command()
+def reselect(
+    run_dir: Annotated[Path, typer.Argument(help="the --out folder of a solve")],
+    selector: Annotated[str, typer.Option(help="name of the vote, such as majority")],
+    challenges: Annotated[Path | None, typer.Option(help="the run's challenge file, if it has moved")] = None,
+):
+    """Vote again over the candidates of a run; needs no model."""
+    from ttt_core.run.run import reselect as vote_again
+
+    print(vote_again(run_dir, selector, challenges))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = app(arguments, prog_name="python -m ttt_core", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except UsageError as error:
+        command = getattr(error.ctx, "command_path", "python -m ttt_core")
+        return _complain(f"{error.format_message().rstrip('.')}; see {command} --help")
+    except (TTTError, OSError) as error:
+        return _complain(str(error))
+
+
+def _complain(message: str) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _chosen(spec: str, solutions: Path, truths: dict) -> tuple[str, ...]:
+    """Ids of a selection; a number counts cells, which only the challenge file beside the solutions can tell."""
+    from ttt_core.arc.tasks import Challenges, Task, read_challenges, select_tasks
+
+    beside = solutions.with_name(solutions.name.replace("solutions", "challenges"))
+    if beside != solutions and beside.exists():
+        return tuple(task.id for task in select_tasks(read_challenges(beside), spec))
+    if spec.strip().isdigit() and spec.strip() not in truths:
+        raise InputError(f"--tasks {spec}: needs the challenge file {beside.name} beside the solutions, or give ids")
+    known = tuple(Task(task_id, (), ()) for task_id in truths)
+    return tuple(task.id for task in select_tasks(Challenges(known, {}, dict.fromkeys(truths, 1)), spec))
+
+
+def _of_run(run_dir: Path) -> tuple[list[str] | None, str]:
+    """The tasks of the run that wrote the submission, and how to call them; (None, "") where it took all, or no run."""
+    from ttt_core.run import receipt
+
+    told = receipt.read(run_dir)
+    if told is None or told["selection"] is None:
+        return None, ""
+    rule = "those with the fewest cells" if told["selection"].strip().isdigit() else f"selected by {told['selection']}"
+    return list(told["tasks"]), f"the {len(told['tasks'])} tasks of this run ({rule})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Many tasks, hours, devices, faults. Imports torch only inside the worker process."""

@@ -1,0 +1,83 @@
+"""run.json: what a run was made from, what it may be continued with, and how each task ended.
+
+The receipt's `identity` holds all that determines results, flat: `challenges_sha256`, `model_sha256`,
+`config.adapt.lr`, ..., `seed`, `tasks`. A folder continues only under the same identity; budget and device may
+change. Not here: when the receipt is written (`run.py`).
+"""
+
+import json
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from ttt_core.arc.result import TaskResult
+from ttt_core.arc.tasks import read_object
+from ttt_core.config import Config, to_dict
+from ttt_core.errors import InputError
+from ttt_core.run.store import STATUSES, write_atomic
+
+NAME = "run.json"
+
+
+def identity(challenges_sha256: str, model_sha256: str, config: Config, seed: int, tasks: tuple[str, ...]) -> dict:
+    """The fields that determine a run's results, in the order in which differences are told."""
+    options = {
+        f"config.{stage}.{option}": value
+        for stage, options in to_dict(config).items()
+        for option, value in options.items()
+    }
+    hashes = {"challenges_sha256": challenges_sha256, "model_sha256": model_sha256}
+    return hashes | options | {"seed": seed, "tasks": sorted(tasks)}
+
+
+def read(run_dir: Path) -> dict | None:
+    """The receipt in `run_dir`; None if there is none; InputError if it is no receipt."""
+    path = run_dir / NAME
+    if not path.exists():
+        return None
+    receipt = read_object(path, "give another run folder", faults_allowed=False)
+    if not isinstance(receipt.get("identity"), dict) or not isinstance(receipt.get("tasks"), dict):
+        raise InputError(f"{path}: holds no receipt of a run; give another run folder")
+    return receipt
+
+
+def write(run_dir: Path, receipt: Mapping) -> None:
+    """Replace run.json."""
+    write_atomic(run_dir / NAME, json.dumps(receipt, indent=1, allow_nan=False).encode("ascii") + b"\n")
+
+
+def require_same(run_dir: Path, wanted: Mapping) -> None:
+    """InputError if `run_dir` belongs to a run that differs in a field of `wanted`; it names the first, both values."""
+    receipt = read(run_dir)
+    if receipt is None:
+        if any((run_dir / "tasks").glob("*.json")):
+            raise InputError(f"run folder {run_dir}: holds records but no {NAME}; give another folder")
+        return
+    for name, here in wanted.items():
+        there = receipt["identity"].get(name)
+        if here != there:
+            told = f"{name} was {_short(there)}, now it is {_short(here)}"
+            raise InputError(f"run folder {run_dir}: {told}; give the same or another folder")
+
+
+def outcomes(records: Mapping[str, TaskResult], reasons: Mapping[str, str]) -> dict:
+    """Per task of `reasons`: status, reason, seconds planned and used; the reason why not for tasks without record."""
+    table = {}
+    for task_id, why_not in reasons.items():
+        record = records.get(task_id)
+        if record is None:
+            table[task_id] = {"status": "skipped", "reason": why_not, "planned_s": 0.0, "used_s": 0.0}
+        else:
+            seconds = {name: record.notes.get(name, 0.0) for name in ("planned_s", "used_s")}
+            table[task_id] = {"status": record.status, "reason": record.reason, **seconds}
+    return table
+
+
+def counts(table: Mapping[str, Mapping]) -> dict[str, int]:
+    """How many tasks ended in each status; the statuses add up to "selected"."""
+    ended = [row["status"] for row in table.values()]
+    return {status: ended.count(status) for status in STATUSES} | {"selected": len(ended)}
+
+
+def _short(value) -> str:
+    return value[:12] if isinstance(value, str) and len(value) == 64 else reprlib.repr(value)

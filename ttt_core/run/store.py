@@ -1,0 +1,185 @@
+"""The files of a run: one record per task, whole or set aside, never half; one process per folder.
+
+`run_dir/tasks/<id>.json` holds `{"schema", "sha256", "result"}`, the checksum over the canonical JSON of `result`.
+Every write is atomic: temporary file in the same folder, fsync, rename, fsync of the folder. Not here: what the
+receipt must agree on (`receipt.py`), when records are written (`run.py`). Only the holder of `locked` may write.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.arc.tasks import grid_fault, read_object, to_grid
+from ttt_core.errors import CheckpointError, InputError
+
+SCHEMA = 1
+STATUSES = ("ok", "failed", "skipped")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: whoever reads, whenever the machine stops, finds the old bytes or the new ones."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold `run_dir`, made if missing and swept of stale temporaries; InputError naming the pid that holds it."""
+    try:
+        (run_dir / "tasks").mkdir(parents=True, exist_ok=True)
+        file = (run_dir / "lock").open("a+")
+    except OSError as error:
+        raise InputError(f"run folder {run_dir}: {error.strerror}; give a folder that can be written") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise InputError(f"run folder {run_dir}: in use by process {holder}; wait for it or give another folder")
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        for stale in (*run_dir.glob(".*.tmp"), *(run_dir / "tasks").glob(".*.tmp")):
+            stale.unlink()
+        yield
+
+
+def write_record(run_dir: Path, result: TaskResult) -> None:
+    """Write the record of one task."""
+    payload = result_to_dict(result)
+    record = {"schema": SCHEMA, "sha256": _checksum(payload), "result": payload}
+    write_atomic(_path(run_dir, result.task_id), _canonical(record) + b"\n")
+
+
+def read_record(path: Path, task_id: str, n_test: int) -> TaskResult:
+    """The record in `path`; CheckpointError unless it is whole, of this schema, this task and this many tests."""
+    remedy = "set it aside and solve the task again"
+    try:
+        record = read_object(path, remedy, faults_allowed=False)
+    except InputError as error:
+        raise CheckpointError(f"record {error}") from None
+    if record.get("schema") != SCHEMA:
+        raise CheckpointError(f"record {path}: schema {record.get('schema')!r} is not {SCHEMA}; {remedy}")
+    if record.get("sha256") != _checksum(record.get("result")):
+        raise CheckpointError(f"record {path}: its checksum does not match its contents; {remedy}")
+    return result_from_dict(record["result"], task_id, n_test)
+
+
+def read_records(run_dir: Path, n_test: Mapping[str, int]) -> tuple[dict[str, TaskResult], tuple[str, ...]]:
+    """All sound records of tasks in `n_test`, and one sentence for each other file, which is renamed out of the way."""
+    records, complaints = {}, []
+    for path in sorted((run_dir / "tasks").glob("*.json")):
+        try:
+            if path.stem not in n_test:
+                raise CheckpointError(f"record {path}: the challenges hold no such task; set it aside")
+            records[path.stem] = read_record(path, path.stem, n_test[path.stem])
+        except CheckpointError as error:
+            aside = next(a for i in range(1, 10**6) if not (a := path.with_name(f"{path.name}.corrupt-{i}")).exists())
+            os.replace(path, aside)
+            complaints.append(f"{error} (now {aside.name})")
+    return records, tuple(complaints)
+
+
+def result_to_dict(result: TaskResult) -> dict:
+    """JSON of a result: grids as lists, NaN log-probabilities as null, infinite ones as "inf" or "-inf"."""
+    return {
+        "task_id": result.task_id,
+        "status": result.status,
+        "reason": result.reason,
+        "attempts": [[np.asarray(grid).tolist() for grid in pair] for pair in result.attempts],
+        "candidates": [[_candidate_to_dict(c) for c in found] for found in result.candidates],
+        "views": list(result.views),
+        "seconds": _plain(result.seconds),
+        "peak_gib": _plain(result.peak_gib),
+        "notes": _plain(result.notes),
+    }
+
+
+def result_from_dict(values: dict, task_id: str, n_test: int) -> TaskResult:
+    """Inverse of `result_to_dict`; CheckpointError unless it is a result of `task_id` with `n_test` test inputs."""
+    if not isinstance(values, dict) or values.get("task_id") != task_id:
+        found = values.get("task_id") if isinstance(values, dict) else values
+        raise CheckpointError(f"result of task {found!r} where {task_id} belongs; solve the task again")
+    try:
+        result = TaskResult(
+            task_id,
+            values["status"],
+            values["reason"],
+            tuple((_grid(first), _grid(second)) for first, second in values["attempts"]),
+            tuple(tuple(map(_candidate_from_dict, found)) for found in values["candidates"]),
+            tuple(values["views"]),
+            dict(values["seconds"]),
+            float(values["peak_gib"] or 0.0),
+            dict(values["notes"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"result of task {task_id}: malformed ({error!r}); solve the task again") from None
+    if result.status not in STATUSES or (result.status == "ok" and len(result.attempts) != n_test):
+        told = f"status {result.status!r} with {len(result.attempts)} attempts for {n_test} test inputs"
+        raise CheckpointError(f"result of task {task_id}: {told}; solve the task again")
+    return result
+
+
+def _candidate_to_dict(candidate: Candidate) -> dict:
+    logprobs = [float(x) for x in candidate.logprobs]
+    return {
+        "grid": np.asarray(candidate.grid).tolist(),
+        "logprobs": [x if math.isfinite(x) else None if math.isnan(x) else str(x) for x in logprobs],
+        "found_in": [int(i) for i in candidate.found_in],
+    }
+
+
+def _candidate_from_dict(values: dict) -> Candidate:
+    logprobs = tuple(math.nan if x is None else float(x) for x in values["logprobs"])
+    return Candidate(_grid(values["grid"]), logprobs, tuple(map(int, values["found_in"])))
+
+
+def _grid(value) -> np.ndarray:
+    if (reason := grid_fault(value)) is not None:
+        raise ValueError(reason)
+    return to_grid(value)
+
+
+def _plain(value):
+    """`value` in plain JSON types; numbers that JSON does not have become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _canonical(value) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _checksum(payload) -> str:
+    return hashlib.sha256(_canonical(payload)).hexdigest()
+
+
+def _path(run_dir: Path, task_id: str) -> Path:
+    return run_dir / "tasks" / f"{task_id}.json"
