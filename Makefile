@@ -15,3 +15,16 @@ export PYTHONPATH := $(CURDIR)
 
 test: .venv/ready
 	.venv/bin/python -m pytest
+
+# The submission notebook on the 10 ARC-AGI-1 evaluation tasks with the fewest cells, in five minutes.
+solve: .venv/ready
+	mkdir -p build
+	.venv/bin/python -m ttt_core data --edition arc-agi-1 --out build/data
+	rm -rf build/run
+	.venv/bin/python -m jupytext -q --to ipynb --output build/submission.ipynb notebooks/submission.py
+	.venv/bin/python -m papermill --no-progress-bar build/submission.ipynb build/submission.executed.ipynb \
+		-k python3 -p challenges build/data/arc-agi_evaluation_challenges.json \
+		-p solutions build/data/arc-agi_evaluation_solutions.json \
+		-p model kaggle_dataset/model -p run_dir build/run -p budget_s 300 -p tasks 10
+	.venv/bin/python -m ttt_core score build/run/submission.json build/data/arc-agi_evaluation_solutions.json
+	@echo "figure: build/run/tasks.png   notebook: build/submission.executed.ipynb"

@@ -43,24 +43,37 @@ def pretrain(
     width: Annotated[int, typer.Option(help="model width")] = 256,
     layers: Annotated[int, typer.Option(help="number of layers")] = 4,
     heads: Annotated[int, typer.Option(help="number of attention heads")] = 4,
+    hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,
+    exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out altogether")] = None,
+    save_every_s: Annotated[float, typer.Option(help="seconds between checkpoints")] = 120.0,
     seed: int = 0,
 ):
     """Train a GridLM from scratch on training tasks."""
     from ttt_core.model import pretrain as training
 
     default = data / "arc-agi_evaluation_challenges.json"
-    guarded = challenges or (default if default.exists() else None)
-    training.main(
-        data=data,
-        out=out,
-        budget_s=budget_s,
-        extra=extra,
-        challenges=guarded,
-        width=width,
-        layers=layers,
-        heads=heads,
-        seed=seed,
+    options = training.PretrainConfig(
+        budget_s=budget_s, width=width, layers=layers, heads=heads, seed=seed, save_every_s=save_every_s
     )
+    training.pretrain(
+        data,
+        out,
+        options,
+        extra=extra,
+        hold_out=_ids(hold_out),
+        exclude=_ids(exclude),
+        guard=challenges or (default if default.exists() else None),
+    )
+
+
+def _ids(spec: str | None) -> frozenset[str]:
+    if spec is None:
+        return frozenset()
+    try:
+        text = Path(spec[1:]).read_text() if spec.startswith("@") else spec
+    except OSError as error:
+        raise InputError(f"task list {spec}: {error}; give a file with one id a line") from None
+    return frozenset(text.replace(",", " ").split())
 
 
 @app.command()

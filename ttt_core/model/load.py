@@ -39,9 +39,7 @@ class LoadedModel:
     sha256: str  # of the safetensors files, one after the other in order of name
 
 
-def load_model(
-    path: str | Path, *, device: str = "auto", dtype: str = "auto", format: str | None = None
-) -> LoadedModel:
+def load_model(path: str | Path, *, device: str = "auto", dtype: str = "auto", format: str | None = None) -> LoadedModel:
     """The model in directory `path`. ModelError names what is wrong with it, before anything in it is used.
 
     device: "auto" is "cuda" where there is one, else "cpu". dtype: one of DTYPES, or "auto" (see `compute_dtype`).
@@ -52,7 +50,8 @@ def load_model(
     is_grid = config.get("model_type") == "gridlm"
     chosen = format_named(format or ("grid" if is_grid else "digits"))
     if is_grid != (chosen.name == "grid"):
-        raise ModelError(f"model {path}: format {chosen.name} does not go with {config.get('model_type')}; leave it out")
+        kind = config.get("model_type")
+        raise ModelError(f"model {path}: format {chosen.name} does not go with a {kind} model; leave the format out")
     where = _device(device)
     compute = compute_dtype(where, dtype)
     net = _load(path, GridLM, torch.float32) if is_grid else _load(path, AutoModelForCausalLM, compute)
@@ -71,7 +70,7 @@ def load_model(
 def check_directory(path: Path) -> dict:
     """The directory's config.json, once nothing in the directory can run code and all weights are safetensors."""
     if not path.is_dir():
-        raise ModelError(f"model {path}: no such directory; give a local directory with config.json and model.safetensors")
+        raise ModelError(f"model {path}: no such directory; give one with config.json and model.safetensors")
     if not (path / "config.json").is_file():
         raise ModelError(f"model {path}: no config.json; give a directory written by save_pretrained")
     if (path / "adapter_config.json").exists():
@@ -146,18 +145,22 @@ def _load(path: Path, kind: type, dtype: torch.dtype) -> nn.Module:
         raise ModelError(f"model {path}: transformers cannot load it: {reason}") from error
     # transformers fills tensors that the files lack with random numbers, and only warns.
     if lacking := sorted(report["missing_keys"]):
-        raise ModelError(f"model {path}: {len(lacking)} tensors are not in its files, first {lacking[0]}; copy it again")
+        raise ModelError(f"model {path}: its files lack {len(lacking)} tensors, first {lacking[0]}; copy it again")
     return net
 
 
 def _token_ids(path: Path, format: Format, config) -> list[int]:
     """The one token id of each symbol of `format` in the tokenizer of `path`."""
-    try:
+    _json(path / "tokenizer.json")
+    try:  # the generic class takes tokenizer.json as it is; the models' own rebuild parts of it
         tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
-    except Exception as error:  # tokenizers raises bare Exception on a file it cannot parse
-        raise ModelError(f"model {path}: tokenizer.json cannot be read ({error}); copy it again") from error
-    token_ids = [_bos_id(path, tokenizer, config) if s == BOS else _symbol_id(path, tokenizer, s) for s in format.symbols]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model {path}: tokenizer.json cannot be used ({error}); copy it again") from error
+    bos, size = _bos_id(path, tokenizer, config), config.get_text_config().vocab_size
+    token_ids = [bos if symbol == BOS else _symbol_id(path, tokenizer, symbol) for symbol in format.symbols]
     for i, token_id in enumerate(token_ids):
+        if token_id >= size:
+            raise ModelError(f"model {path}: symbol {format.symbols[i]!r} is token {token_id}, the model has {size}")
         if token_id in token_ids[:i]:
             both = f"{format.symbols[token_ids.index(token_id)]!r} and {format.symbols[i]!r}"
             raise ModelError(f"model {path}: symbols {both} are both token {token_id}; format {format.name} needs two")
@@ -215,7 +218,7 @@ def _check_weights(path: Path) -> None:
     shards = _json(index).get("weight_map", {}) if index.exists() else {}
     for shard in sorted(set(shards.values())):
         if shard not in {file.name for file in files}:
-            raise ModelError(f"model {path}: {index.name} names {shard}, which is no safetensors file there; copy it again")
+            raise ModelError(f"model {path}: {index.name} names {shard}, no safetensors file of it; copy it again")
 
 
 def _json(path: Path) -> dict:
