@@ -1,0 +1,78 @@
+"""Test-time training and the whole of one task, on a GridLM trained on nothing."""
+
+import numpy as np
+import pytest
+import torch
+
+from ttt_core.arc.augment import task_rng
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import AdaptConfig, preset
+from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.model.load import load_model
+from ttt_core.solve.adapt import adapted, draw_batch
+from ttt_core.solve.feed import target_logits
+from ttt_core.solve.task import solve_task
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    GridLM(GridLMConfig(width=64, layers=2, heads=2, task_ids=["known"])).save_pretrained(folder)
+    return load_model(folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def task():
+    rng = np.random.default_rng(0)
+    grids = [rng.integers(0, 3, (3, 3)).astype(np.uint8) for _ in range(4)]
+    return Task("t", tuple(Pair(g, (g == 1).astype(np.uint8)) for g in grids[:3]), (Pair(grids[3]),))
+
+
+def nll_after(model, task, **options):
+    config = AdaptConfig(**{"method": "full", "optimizer": "adamw", "batch_tokens": 512, "steps": 30, "lr": 3e-3, **options})
+    with adapted(model, task, config, task_rng(0, "a"), float("inf")), torch.no_grad():
+        logits, targets = target_logits(model, draw_batch(model, task, config, task_rng(1, "b")))
+        return float(torch.nn.functional.cross_entropy(logits, targets))
+
+
+@pytest.mark.parametrize("method", ["vectors", "lora", "full"])
+def test_adaptation_lowers_the_loss_and_a_rate_of_zero_does_not(model, task, method):
+    before = nll_after(model, task, method="none")
+    assert nll_after(model, task, method=method) < before - 0.05
+    assert nll_after(model, task, method=method, lr=0.0, vector_lr=0.0) == pytest.approx(before, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_base_comes_back_untouched(model, task, method):
+    before = {name: t.clone() for name, t in model.net.state_dict().items()}
+    nll_after(model, task, method=method)
+    after = model.net.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], t) for name, t in before.items())
+
+
+def test_a_diverging_adaptation_falls_back_to_the_last_good_state(model, task, monkeypatch):
+    from ttt_core.solve import adapt
+
+    real, calls = adapt.target_logits, []
+
+    def poisoned(*args):
+        logits, targets = real(*args)
+        calls.append(1)
+        return (logits * float("nan") if len(calls) == 20 else logits), targets
+
+    monkeypatch.setattr(adapt, "target_logits", poisoned)
+    config = AdaptConfig(method="full", steps=30, batch_tokens=256, lr=1e-3)
+    with adapted(model, task, config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.rolled_back and adaptation.steps == adapt.SNAPSHOT_STEPS
+        assert all(torch.isfinite(p).all() for p in model.net.parameters())
+
+
+def test_same_seed_same_record_whatever_came_before(model, task):
+    config = preset("grid", ["adapt.steps=4", "adapt.batch_tokens=256", "decode.views=4", "decode.search=greedy"])
+    first = solve_task(model, task, config, seed=3)
+    solve_task(model, task, config, seed=4)
+    again = solve_task(model, task, config, seed=3)
+    assert len(first.candidates[0]) > 0
+    assert [c.logprobs for c in first.candidates[0]] == [c.logprobs for c in again.candidates[0]]
+    assert not np.array_equal(*first.attempts[0])
