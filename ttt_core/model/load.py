@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -23,6 +24,9 @@ from ttt_core.model.gridlm import GridLM
 
 BOS = "<bos>"  # the symbol that stands for the tokenizer's bos token
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+# What transformers raises on a directory that is complete but wrong.
+LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError)
+LOADING_ERRORS += (ArithmeticError, StrictDataclassError)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,7 +43,9 @@ class LoadedModel:
     sha256: str  # of the safetensors files, one after the other in order of name
 
 
-def load_model(path: str | Path, *, device: str = "auto", dtype: str = "auto", format: str | None = None) -> LoadedModel:
+def load_model(
+    path: str | Path, *, device: str = "auto", dtype: str = "auto", format: str | None = None
+) -> LoadedModel:
     """The model in directory `path`. ModelError names what is wrong with it, before anything in it is used.
 
     device: "auto" is "cuda" where there is one, else "cpu". dtype: one of DTYPES, or "auto" (see `compute_dtype`).
@@ -61,7 +67,7 @@ def load_model(path: str | Path, *, device: str = "auto", dtype: str = "auto", f
     if size != chosen.vocab_size:
         raise ModelError(
             f"model {path}: {size} tokens, format {chosen.name} has {chosen.vocab_size}; "
-            f"put the model's tokenizer.json beside it, or give the format it was trained with"
+            "put the model's tokenizer.json beside it, or give the format it was trained with"
         )
     net = net.to(where).eval()
     return LoadedModel(net, chosen, where, compute, torch.float32, str(path), sha256_of_weights(path))
@@ -140,7 +146,7 @@ def _load(path: Path, kind: type, dtype: torch.dtype) -> nn.Module:
         options["trust_remote_code"] = False
     try:
         net, report = kind.from_pretrained(path, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+    except LOADING_ERRORS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"model {path}: transformers cannot load it: {reason}") from error
     # transformers fills tensors that the files lack with random numbers, and only warns.
@@ -180,11 +186,12 @@ def _symbol_id(path: Path, tokenizer, symbol: str) -> int:
 
 def _bos_id(path: Path, tokenizer, config) -> int:
     text = config.get_text_config()
-    for token_id in (tokenizer.bos_token_id, text.bos_token_id, tokenizer.eos_token_id, text.eos_token_id):
-        if isinstance(token_id, list) and token_id:
-            token_id = token_id[0]
-        if isinstance(token_id, int) and 0 <= token_id < text.vocab_size:
-            return token_id
+    for name in ("bos_token_id", "eos_token_id"):
+        for owner in (tokenizer, text):
+            token_id = getattr(owner, name, None)
+            token_id = token_id[0] if isinstance(token_id, list) and token_id else token_id
+            if isinstance(token_id, int) and 0 <= token_id < text.vocab_size:
+                return token_id
     raise ModelError(f"model {path}: neither tokenizer nor config.json names a bos or eos token; name one there")
 
 
