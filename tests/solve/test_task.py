@@ -76,3 +76,8 @@ def test_same_seed_same_record_whatever_came_before(model, task):
     assert len(first.candidates[0]) > 0
     assert [c.logprobs for c in first.candidates[0]] == [c.logprobs for c in again.candidates[0]]
     assert not np.array_equal(*first.attempts[0])
+
+
+def test_a_flat_model_still_gives_candidates(model, task):
+    config = preset("grid", ["adapt.method=none", "decode.views=2", "decode.floor=0.9"])
+    assert len(solve_task(model, task, config, seed=0).candidates[0]) > 0

@@ -3,6 +3,7 @@
 Not here: files, processes, many tasks. Time is a deadline in time.monotonic() seconds, checked inside every stage.
 """
 
+import dataclasses
 import resource
 import time
 from collections.abc import Callable
@@ -79,19 +80,21 @@ def share_of(deadline: float, share: float) -> float:
 
 
 def _decode(model, task: Task, views, config: Config, deadline: float) -> list[dict[bytes, tuple[np.ndarray, list[int]]]]:
-    """Per test input: answers in the task's own orientation, with the views that found them; keyed by shape and cells."""
-    queries, places = [], []
-    for v, augmentation in enumerate(views):
-        seen = augment.view(augmentation, task)
-        for index in range(len(task.test)):
-            queries.append(Query(model.format.query(seen, index), augmentation.dihedral))
-            places.append((index, v))
+    """Per test input: answers in the task's own orientation, with the views that found them; keyed by shape and cells.
+
+    A test input for which no view has an answer above the floor gets every view's greedy answer instead.
+    """
     found: list[dict] = [{} for _ in task.test]
-    for (index, v), answers in zip(places, decode(model, queries, config.decode, deadline), strict=True):
-        for ids, _ in answers:
-            grid = augment.invert(views[v], answer_grid(model.format.grammar, ids))
-            key = bytes(grid.shape) + grid.tobytes()
-            found[index].setdefault(key, (np.ascontiguousarray(grid), []))[1].append(v)
+    for search in (config.decode, dataclasses.replace(config.decode, search="greedy")):
+        empty = [index for index in range(len(task.test)) if not found[index]]
+        places = [(index, v) for v in range(len(views)) for index in empty]
+        seen = [augment.view(augmentation, task) for augmentation in views]
+        queries = [Query(model.format.query(seen[v], index), views[v].dihedral) for index, v in places]
+        for (index, v), answers in zip(places, decode(model, queries, search, deadline), strict=True):
+            for ids, _ in answers:
+                grid = augment.invert(views[v], answer_grid(model.format.grammar, ids))
+                key = bytes(grid.shape) + grid.tobytes()
+                found[index].setdefault(key, (np.ascontiguousarray(grid), []))[1].append(v)
     return found
 
 
