@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
@@ -207,5 +208,5 @@ def load_checkpoint(folder: Path, net: GridLM, optimizers) -> dict:
                 state.setdefault(int(index), {})[name] = tensor
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         return json.loads((folder / "progress.json").read_text())
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder}: {error}; remove the folder to start anew") from None
