@@ -1,7 +1,7 @@
 """Test-time training: a model made to fit one task's demonstrations, under a deadline.
 
 What is trained: GridLM's fresh task vectors, and LoRA or all weights. Training views are drawn anew each step. The base
-weights come back untouched when the `adapted` context ends. Not here: search and scoring.
+weights come back untouched when the `adapted` context ends. The net stays in eval mode: no dropout. Not here: search and scoring.
 """
 
 import contextlib
@@ -50,7 +50,9 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
             groups.append({"params": lora.adapter_parameters(model.net), "lr": config.lr})
         elif config.method == "full":
             weights = [p for name, p in model.net.named_parameters() if not name.startswith("task_vectors.")]
-            originals = {p: p.detach().clone() for p in weights}
+            originals = {p: p.data for p in weights}
+            for weight in weights:  # trained in float32 whatever they are stored in; the forward computes in model.dtype
+                weight.data = weight.data.float().clone()
             groups.append({"params": weights, "lr": config.lr})
         if is_grid and config.method != "none":
             groups.append({"params": [model.net.task_vectors.weight], "lr": config.vector_lr})
@@ -58,12 +60,11 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
     finally:
         if config.method == "lora":
             lora.remove(model.net)
-        with torch.no_grad():
-            for parameter, original in originals.items():
-                parameter.copy_(original)
+        for parameter, original in originals.items():
+            parameter.data = original
         if is_grid:
             model.net.task_vectors = vectors
-        model.net.eval().requires_grad_(False)
+        model.net.requires_grad_(False)
 
 
 def start_vectors(net, task_id: str) -> torch.Tensor:
@@ -84,7 +85,6 @@ def fit(model: LoadedModel, task: Task, config: AdaptConfig, groups: list[dict],
     peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
     losses, good, good_step = [], [p.detach().clone() for p in parameters], 0
     started = time.monotonic()
-    model.net.train()
     for step in range(config.steps):
         share = max(step / config.steps, (time.monotonic() - started) / max(deadline - started, 1e-9))
         if share >= 1:
@@ -101,7 +101,6 @@ def fit(model: LoadedModel, task: Task, config: AdaptConfig, groups: list[dict],
         losses.append(loss)
         if len(losses) % SNAPSHOT_STEPS == 0:
             good, good_step = [p.detach().clone() for p in parameters], len(losses)
-    model.net.eval()
     return Adaptation(len(losses), tuple(losses))
 
 
