@@ -95,7 +95,7 @@ class Config:
 
 PRESETS = {
     "grid": Config(
-        AdaptConfig(method="full", optimizer="muon", steps=250, lr=1e-2, vector_lr=1e-2, batch_tokens=1024),
+        AdaptConfig(method="full", optimizer="muon", steps=250, lr=1e-2, vector_lr=1e-2, batch_tokens=1024, time_share=0.8),
         DecodeConfig(views=16, floor=0.1),
         RescoreConfig(views=16),
         VoteConfig("sum_logprob"),
