@@ -1,4 +1,4 @@
-"""What a run stands on: package versions, fingerprints of its inputs, and an environment without secrets.
+"""What a run stands on: versions, fingerprints, the platform and its mounted inputs, an environment without secrets.
 
 In: paths and environment mappings. Out: plain strings and dicts. Nothing here imports the packages it names (their
 versions are read from their metadata), so the parent of a run stays free of torch.
@@ -6,8 +6,10 @@ versions are read from their metadata), so the parent of a run stays free of tor
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import re
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,10 @@ import ttt_core
 from ttt_core.errors import InputError
 
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
+
+MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
+MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount
+LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|CREDENTIALS|PASSWORD|PASSWD)$", re.IGNORECASE)
 _SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk)[_-][A-Za-z0-9_-]{16,}")
@@ -53,6 +59,68 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     others = [part for part in clean.get("PYTHONPATH", "").split(":") if part]
     clean["PYTHONPATH"] = ":".join([library, *others])
     return clean | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+
+
+def platform_name(environ: Mapping[str, str]) -> str:
+    """"kaggle", "colab" or "local", by the variables that each sets itself; a folder /kaggle/input is no proof."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in environ:
+        return "kaggle"
+    return "colab" if "COLAB_RELEASE_TAG" in environ else "local"
+
+
+def is_rehearsal(environ: Mapping[str, str]) -> bool:
+    """Whether this is Kaggle's commit run ("Save Version"), whose submission is scored only after a rerun."""
+    rerun = environ.get("KAGGLE_IS_COMPETITION_RERUN", "").lower() not in ("", "0", "false")
+    return platform_name(environ) == "kaggle" and not rerun
+
+
+def find_input(inputs: str | Path, name: str) -> Path:
+    """The file `name` nearest to the root of `inputs`, whatever the mounts are called; InputError if there is none."""
+    for depth in range(MOUNT_DEPTH + 1):
+        if found := sorted(Path(inputs).glob("*/" * depth + name)):
+            return found[0]
+    mounted = ", ".join(sorted(path.name for path in Path(inputs).glob("*"))) or "nothing"
+    raise InputError(f"{name}: not found below {inputs}, which holds {mounted}; attach the data that has it")
+
+
+def find_model(inputs: str | Path, library: str | Path) -> Path:
+    """The one model mounted below `inputs` outside `library`, else the bundled one; InputError if there are several."""
+    library, found = Path(library).resolve(), set()
+    for depth in range(MOUNT_DEPTH + 1):
+        found |= {path.parent.resolve() for path in Path(inputs).glob("*/" * depth + "config.json")}
+    found = sorted(path for path in found if library not in path.parents and any(path.glob("*.safetensors")))
+    if len(found) > 1:
+        raise InputError(f"models {', '.join(map(str, found))}: attach only one, or set the parameter `model`")
+    return found[0] if found else library / "model"
+
+
+def manifest_faults(library: str | Path) -> list[str]:
+    """One line for every file of the dataset at `library` that its manifest does not list with this content."""
+    library = Path(library)
+    if not (library / MANIFEST).is_file():
+        return [f"{library / MANIFEST}: missing; stage the dataset again with build_submission.py"]
+    listed = json.loads((library / MANIFEST).read_text())
+    remedy = "upload the dataset again"
+    return [
+        f"{library / name}: {'changed' if (library / name).is_file() else 'missing'} since the build; {remedy}"
+        for name, digest in listed.items()
+        if not (library / name).is_file() or _sha256(library / name) != digest
+    ]
+
+
+def gpu_faults(query: str = "nvidia-smi") -> list[str]:
+    """Why this machine's GPUs cannot be used; empty if they can. query: the program that is asked."""
+    remedy = "choose GPU L4 x4 or T4 x2 as accelerator"
+    try:
+        asked = [query, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+        lines = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        lines = []
+    if not lines:
+        return [f"GPU: none found; {remedy}"]
+    gpus = [line.rsplit(",", 1) for line in lines]
+    old = [(name, float(capability)) for name, capability in gpus if float(capability) < LEAST_CAPABILITY]
+    return [f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}" for name, capability in old]
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:

@@ -1,0 +1,88 @@
+"""The kernel's notebook as Kaggle runs it: baked, in a mounted tree, in commit and in rerun mode, without a network."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+import build_submission as bundle
+from ttt_core.arc import submission
+from ttt_core.arc.tasks import read_challenges
+from ttt_core.model.gridlm import GridLM, GridLMConfig
+
+ROOT = Path(__file__).parents[2]
+OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
+
+
+def grid(*rows):
+    return [list(row) for row in rows]
+
+
+def challenges(n: int) -> dict:
+    pairs = [{"input": grid([k, 0], [0, k]), "output": grid([k])} for k in (1, 2, 3)]
+    return {f"0000000{k}": {"train": pairs, "test": [{"input": grid([k, k])}] * (1 + k % 2)} for k in range(n)}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """The staged dataset with a tiny random GridLM in place of the base."""
+    folder = tmp_path_factory.mktemp("staged") / "dataset"
+    bundle.stage_dataset(folder, "owner")
+    shutil.rmtree(folder / "model")
+    GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("a",))).save_pretrained(folder / "model")
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in ("MANIFEST.json", "dataset-metadata.json")]
+    manifest = {file.relative_to(folder).as_posix(): bundle.environment.fingerprint(file) for file in files}
+    (folder / "MANIFEST.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def execute(root: Path, dataset: Path, layout: str, rerun: bool, **parameters) -> subprocess.CompletedProcess:
+    """papermill over the baked notebook in a tree of `layout`, cut off from every network where the system allows it."""
+    bundle.fake_kaggle(root, dataset, layout)
+    (root / "input" / bundle.LAYOUTS[layout][0] / "arc-agi_test_challenges.json").write_text(json.dumps(challenges(4)))
+    settings = bundle.read_profile(ROOT / "notebooks/kaggle.yaml")
+    settings |= {"inputs": str(root / "input"), "run_dir": str(root / "working"), "need_gpu": False, "budget_s": 60.0}
+    nbformat.write(bundle.bake(ROOT / "notebooks/submission.py", settings | parameters), root / "kernel.ipynb")
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-k", "python3", "kernel.ipynb", "done.ipynb"]
+    offline = shutil.which("unshare") and subprocess.run([*OFFLINE, "true"], capture_output=True).returncode == 0
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environ |= {"OMP_NUM_THREADS": "1", **bundle.kaggle_environ(rerun)}
+    environ |= {name: str(root / "home") for name in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR")}
+    return subprocess.run(
+        (OFFLINE if offline else []) + command, cwd=root, env=environ, capture_output=True, text=True, timeout=120
+    )
+
+
+def solved(root: Path) -> int:
+    """Tasks with a record; the submission is checked against the challenges."""
+    asked = read_challenges(next((root / "input").glob("**/arc-agi_test_challenges.json")))
+    submission.check(submission.read(root / "working/submission.json"), asked)
+    return len(list((root / "working/tasks").glob("*.json")))
+
+
+@pytest.mark.parametrize(("layout", "rerun", "records"), [("flat", False, 1), ("nested", True, 4)])
+def test_the_kernel_runs_to_the_end_offline(tmp_path, dataset, layout, rerun, records):
+    ran = execute(tmp_path, dataset, layout, rerun, rehearsal_tasks="1")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert solved(tmp_path) == records  # a commit run rehearses on one task, the rerun solves all
+
+
+def test_a_rehearsal_without_a_gpu_fails_loudly_with_the_fallback_in_place(tmp_path, dataset):
+    if shutil.which("nvidia-smi"):
+        pytest.skip("this machine has a GPU")
+    ran = execute(tmp_path, dataset, "flat", False, need_gpu=True)
+    assert ran.returncode != 0 and "GPU: none found" in ran.stderr + (tmp_path / "done.ipynb").read_text()
+    assert solved(tmp_path) == 0
+
+
+def test_a_damaged_dataset_is_named_in_a_rehearsal(tmp_path, dataset):
+    damaged = Path(shutil.copytree(dataset, tmp_path / "damaged"))
+    (damaged / "ttt_core/arc/draw.py").write_text("# cut off")
+    (root := tmp_path / "root").mkdir()
+    ran = execute(root, damaged, "flat", False)
+    assert ran.returncode != 0 and "draw.py: changed since the build" in (root / "done.ipynb").read_text()
