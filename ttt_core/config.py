@@ -56,11 +56,15 @@ class DecodeConfig:
     floor: float = 0.1  # a candidate's cumulative probability at least; branches below it are cut
     max_branches: int = 64  # live branches of one view at most; the least probable are cut
     batch_tokens: int = 16384  # cached tokens of one batch of views at most, at least one view
+    draft_views: int = 4  # views searched from nothing; what they find is drafted in the others
+    drafts: int = 8  # answers drafted in a view at most; 0 searches every view from nothing
 
     def __post_init__(self):
         _require(self.views > 0, "decode.views", self.views, "give 1 or more")
         _require(0 < self.floor < 1, "decode.floor", self.floor, "give a probability in (0, 1)")
         _require(self.max_branches > 0, "decode.max_branches", self.max_branches, "give 1 or more")
+        _require(self.draft_views > 0, "decode.draft_views", self.draft_views, "give 1 or more")
+        _require(self.drafts >= 0, "decode.drafts", self.drafts, "give 0 or more")
 
 
 @dataclass(frozen=True)

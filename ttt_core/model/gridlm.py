@@ -74,7 +74,7 @@ class GridLM(PreTrainedModel):
         position_ids: Tensor,  # (B, T, 3): role, row, column
         task_ids: Tensor,  # (B,)
         dihedral_ids: Tensor,  # (B,)
-        attention_mask: Tensor | None = None,  # (B, S), 0 where there is padding
+        attention_mask: Tensor | None = None,  # (B, S), 0 where there is padding; or (B, 1, T, S)
         past_key_values: DynamicCache | None = None,
         labels: Tensor | None = None,  # (B, T), IGNORE where nothing is to be predicted
         logits_to_keep: int = 0,  # of the last positions only; 0 keeps all
@@ -181,9 +181,13 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 def attention_bias(position_ids: Tensor, attention_mask: Tensor | None, cache: DynamicCache | None) -> Tensor:
     """(B, 1, T, S) float, 0 where attention is allowed, else -inf: cached and input tokens by all, answers causally.
 
-    A row that may attend to nothing (padding) attends to itself, so that no NaN arises.
+    A row that may attend to nothing (padding) attends to itself, so that no NaN arises. A mask (B, 1, T, S), bool or
+    additive, is taken as it is.
     """
     B, T, _ = position_ids.shape
+    if attention_mask is not None and attention_mask.ndim == 4:
+        allowed = attention_mask if attention_mask.dtype == torch.bool else attention_mask == 0
+        return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, float("-inf"))
     past = cache.get_seq_length() if cache is not None else 0
     causal = torch.ones(T, T, dtype=torch.bool, device=position_ids.device).tril()
     is_input = (position_ids[..., 0] == 0)[:, None, :]  # (B, 1, T)
