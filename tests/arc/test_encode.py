@@ -54,3 +54,39 @@ def test_a_query_with_its_answer_is_the_training_sequence(name):
     assert np.array_equal(trained.ids, np.concatenate([query.ids, answer]))
     assert np.array_equal(trained.positions[: len(query)], query.positions)
     assert np.array_equal(trained.ids[trained.labels != encode.IGNORE], answer)
+
+
+def text(form, sequence) -> str:
+    return "".join(form.symbols[i] for i in sequence.ids)
+
+
+TWO = Task(
+    "t",
+    (Pair(np.array([[1, 2], [3, 4]], np.uint8), np.array([[5, 6]], np.uint8)), Pair(np.array([[7]], np.uint8), np.array([[8], [9]], np.uint8))),
+    (Pair(np.array([[0]], np.uint8), None),),
+)
+GOLDEN = {
+    "digits": "<bos>I12\n34\nO56\nEI7\nO8\n9\nEI0\nO",
+    "qwen-chat": "<|im_start|>user\n12\n34<|im_end|><|im_start|>assistant\n56<|im_end|>"
+    "<|im_start|>user\n7<|im_end|><|im_start|>assistant\n8\n9<|im_end|><|im_start|>user\n0<|im_end|><|im_start|>assistant\n",
+    "io-letters": "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz"
+    "I12\n34\n+/-=O56\n<eos>I7\n+/-=O8\n9\n<eos>I0\n+/-=O",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_queries_are_golden_strings(name):
+    form = encode.format_named(name)
+    assert text(form, form.query(TWO, 0)) == GOLDEN[name]
+    assert len(set(form.symbols)) == form.vocab_size == form.grammar.vocab_size
+
+
+@pytest.mark.parametrize(("targets", "contexts"), [("leave_one_out", [2, 2, 2]), ("leave_two_out", [2, 2, 2] + [1] * 6), ("all_outputs", [2]), ("both", [2, 2, 2, 2])])
+def test_targets_name_which_demonstrations_are_left_out(targets, contexts):
+    pairs = tuple(Pair(np.array([[i]], np.uint8), np.array([[i + 5]], np.uint8)) for i in range(3))
+    form = encode.format_named("digits")
+    sequences = form.training(Task("t", pairs, ()), targets)
+    shown = [text(form, sequence).count("I") - 1 for sequence in sequences]
+    assert sorted(shown, reverse=True) == sorted(contexts, reverse=True)
+    queried = [int(text(form, sequence)[-3]) - 5 for sequence in sequences if targets.startswith("leave")]
+    assert all(queried.count(i) == len(queried) / 3 for i in range(3))

