@@ -121,6 +121,17 @@ def score(
 
 
 @app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="the --out folder of a solve")],
+    solutions: Annotated[Path | None, typer.Option(help="the edition's solutions file, for what was right")] = None,
+):
+    """Write RUN_DIR/report.html: score, every task's attempts, candidates and seconds; one file for a browser."""
+    from ttt_core.run.report import write_report
+
+    print(write_report(run_dir, solutions))
+
+
+@app.command()
 def reselect(
     run_dir: Annotated[Path, typer.Argument(help="the --out folder of a solve")],
     selector: Annotated[str, typer.Option(help="name of the vote, such as majority")],

@@ -1,0 +1,87 @@
+"""report.html: what is in it is what the run did, it stands alone, and a browser shows it without complaint."""
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ttt_core.arc.draw import COLORS
+from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.config import Config
+from ttt_core.errors import InputError
+from ttt_core.run import store
+from ttt_core.run.report import write_report
+from ttt_core.run.run import run
+
+RIGHT, WRONG = np.array([[1, 2], [3, 4]], np.uint8), np.array([[0, 9]], np.uint8)
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A run folder: task a answered rightly, b wrongly, c without time."""
+    pair = {"input": [[5]], "output": [[6]]}
+    challenges = {name: {"train": [pair, pair], "test": [{"input": [[7]]}]} for name in "abc"}
+    (tmp_path / "challenges.json").write_text(json.dumps(challenges))
+    (tmp_path / "solutions.json").write_text(json.dumps({name: [RIGHT.tolist()] for name in "abc"}))
+    (tmp_path / "model").mkdir()
+    settings = {"config": Config(), "budget_s": 0.0, "progress": False}
+    run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
+    for name, attempts in (("a", (WRONG, RIGHT)), ("b", (WRONG, WRONG + 0))):
+        candidates = (Candidate(RIGHT, (-0.5, -1.5), (0,)), Candidate(WRONG, (-3.0, float("nan")), (0, 1)))
+        times = {"adapt": 3.0, "decode": 0.5, "rescore": 0.25}
+        record = TaskResult(name, "ok", attempts=(attempts,), candidates=(candidates,), views=("x", "y"), seconds=times)
+        store.write_record(tmp_path / "run", record)
+    run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
+    return tmp_path
+
+
+def part(html: str, task: str) -> str:
+    return html.split(f'<details id="{task}">')[1].split("</details>")[0]
+
+
+def test_score_states_and_probabilities_are_the_runs(finished):
+    html = write_report(finished / "run", finished / "solutions.json").read_text()
+    assert "1/3" in html and "2 ok" in html
+    assert "1 of 1 solved" in part(html, "a") and "0 of 1 solved" in part(html, "b") and "skipped" in part(html, "c")
+    assert "p = 0.37" in part(html, "a") and "1 of 2 views" in part(html, "a") and "3.8 s" in part(html, "a")
+    assert part(html, "a").count('class="right"') == 2  # the attempt and the candidate
+    without = write_report(finished / "run").read_text()
+    assert "solution" not in part(without, "a") and 'class="right"' not in part(without, "a")
+
+
+def test_it_stands_alone_and_its_pictures_hold_the_grids(finished):
+    html = write_report(finished / "run", finished / "solutions.json").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html
+    sources = re.findall(r'base64,([^"]+)"[^>]*class="right"', part(html, "a"))
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(sources[0]))).convert("RGB"))
+    expected = [[[int(COLORS[v][i : i + 2], 16) for i in (1, 3, 5)] for v in row] for row in RIGHT]
+    assert shown.tolist() == expected
+
+
+def test_a_reason_cannot_inject_markup(finished):
+    store.write_record(finished / "run", TaskResult("c", "failed", "<script>alert(1)</script>"))
+    run(finished / "challenges.json", finished / "model", finished / "run", config=Config(), budget_s=0.0, progress=False)
+    html = write_report(finished / "run").read_text()
+    assert "<script" not in html and "&lt;script" in html
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"holds no run\.json; give"):
+        write_report(tmp_path)
+
+
+def test_a_browser_shows_a_picture_and_reports_no_error(finished):
+    if not (browser := shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium here")
+    page = write_report(finished / "run", finished / "solutions.json").resolve().as_uri()
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={finished}/profile", "--virtual-time-budget=2000"]
+    logged = ["--enable-logging=stderr", "--log-level=0", "--dump-dom"]
+    ran = subprocess.run([browser, *flags, *logged, page], capture_output=True, text=True, timeout=60)
+    assert 'alt="grid of 2 x 2"' in ran.stdout
+    assert "CONSOLE" not in ran.stderr

@@ -1,0 +1,134 @@
+"""report.html: a run for people. Score where solutions are given, every task's demonstrations, attempts, candidates, time.
+
+In: a run folder. Out: one self-contained file, images inline, no script. Reads records only: no model, no torch.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from ttt_core.arc import metric, submission
+from ttt_core.arc.draw import COLORS
+from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.arc.tasks import Task, read_challenges
+from ttt_core.errors import InputError
+from ttt_core.run import receipt, store
+
+NAME = "report.html"
+STAGES = {"adapt": "#0074D9", "decode": "#FF851B", "rescore": "#870C25"}
+CELL = 10  # pixels a cell, fewer where a grid would become larger than LARGEST
+LARGEST = 160
+SHOWN = 8  # candidates of a test input at most
+PALETTE = [int(color[i : i + 2], 16) for color in COLORS for i in (1, 3, 5)]
+
+
+def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Path:
+    """Write report.html into `run_dir`. solutions: a Kaggle solutions file; without it nothing is called right."""
+    run_dir = Path(run_dir)
+    if (told := receipt.read(run_dir)) is None:
+        raise InputError(f"run folder {run_dir}: holds no {receipt.NAME}; give the --out folder of a `solve`")
+    challenges = read_challenges(told["challenges"])
+    answers = submission.read(run_dir / "submission.json")
+    truths = metric.read_solutions(solutions) if solutions else {}
+    records, _ = store.read_records(run_dir, challenges.n_test)
+    tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
+    longest = max([sum(r.seconds.values()) for r in records.values()] + [1e-9])
+    page = {
+        "title": f"Run {run_dir.resolve().name}",
+        "score": _score(answers, truths, tasks),
+        "facts": _facts(told),
+        "stages": list(STAGES.items()),
+        "tasks": [
+            _task(task, told["tasks"][task.id], records.get(task.id), answers[task.id], truths.get(task.id), longest)
+            for task in tasks
+        ],
+    }
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
+    html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(page)
+    store.write_atomic(run_dir / NAME, html.encode())
+    return run_dir / NAME
+
+
+def _score(answers: dict, truths: Mapping, tasks: list[Task]) -> list[str]:
+    known = [task.id for task in tasks if task.id in truths]
+    return metric.format_score(metric.score(answers, truths, known)).splitlines() if known else []
+
+
+def _facts(told: dict) -> list[tuple[str, str]]:
+    """What a reader asks first about a run."""
+    n, budget, identity = told["counts"], told["budget"], told["identity"]
+    return [
+        ("tasks", f"{n['selected']} selected: {n['ok']} ok, {n['failed']} failed, {n['skipped']} skipped"),
+        ("time", f"{budget['used_s']:.0f} s of {budget['seconds']:.0f} s {told['stopped']}"),
+        ("model", f"{Path(told['model']).name}, sha256 {identity['model_sha256'][:12]}"),
+        ("adaptation", f"{identity['config.adapt.method']}, at most {identity['config.adapt.steps']} steps"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in told["versions"].items())),
+    ]
+
+
+def _task(task: Task, row: Mapping, record: TaskResult | None, answers: list, truth, longest: float) -> dict:
+    """One task for the template."""
+    right = [_right(answer, truth, i) for i, answer in enumerate(answers)]
+    state, told = row["status"], row["status"]
+    if state == "ok" and truth is not None:
+        state = "solved" if all(map(any, right)) else "missed"
+        told = f"{sum(map(any, right))} of {len(right)} solved"
+    seconds = record.seconds if record else {}
+    return {
+        "id": task.id,
+        "state": state,
+        "told": told,
+        "reason": row["reason"],
+        "seconds": f"{sum(seconds.values()):.1f} s" if seconds else "",
+        "bar": [(f"{100 * seconds.get(name, 0) / longest:.2f}", color) for name, color in STAGES.items()],
+        "train": [(_picture(pair.input), _picture(pair.output)) for pair in task.train],
+        "tests": [
+            {
+                "input": _picture(pair.input),
+                "attempts": [(_picture(answers[i][name]), right[i][k]) for k, name in enumerate(submission.ATTEMPTS)],
+                "truth": _picture(truth[i]) if truth is not None else None,
+                "candidates": _candidates(record.candidates[i] if record and record.candidates else (), truth, i),
+            }
+            for i, pair in enumerate(task.test)
+        ],
+    }
+
+
+def _right(answer: Mapping, truth, index: int) -> list[bool]:
+    return [truth is not None and metric.grids_equal(answer[name], truth[index]) for name in submission.ATTEMPTS]
+
+
+def _candidates(candidates: tuple[Candidate, ...], truth, index: int) -> list[dict]:
+    """The most probable ones, by the mean over the views in which they were scored."""
+
+    def mean(candidate: Candidate) -> float:
+        scored = [value for value in candidate.logprobs if not math.isnan(value)]
+        return sum(scored) / len(scored) if scored else -math.inf
+
+    return [
+        {
+            "grid": _picture(c.grid),
+            "right": truth is not None and metric.grids_equal(c.grid, truth[index]),
+            "probability": f"{math.exp(mean(c)):.2g}",
+            "views": f"{len(c.found_in)} of {len(c.logprobs)} views",
+        }
+        for c in sorted(candidates, key=mean, reverse=True)[:SHOWN]
+    ]
+
+
+def _picture(grid) -> dict:
+    """A grid as an inline PNG with one pixel a cell, and the size at which it is shown."""
+    grid = np.asarray(grid, np.uint8)
+    image = Image.frombytes("P", grid.shape[::-1], grid.tobytes())
+    image.putpalette(PALETTE)
+    image.save(file := io.BytesIO(), "PNG")
+    height, width = grid.shape
+    cell = min(CELL, LARGEST / max(grid.shape))
+    src = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return {"src": src, "width": round(width * cell), "height": round(height * cell), "sides": f"{height} x {width}"}
