@@ -121,6 +121,24 @@ def score(
 
 
 @app.command()
+def doctor(
+    model: Annotated[Path, typer.Option(help="folder of the base model")] = Path("kaggle_dataset/model"),
+    challenges: Annotated[Path | None, typer.Option(help="challenge file to be solved")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+):
+    """Whether a run would work here: versions, devices, memory, inputs, and a self-test; exit 1 if it would fail."""
+    import dataclasses
+    import json
+
+    from ttt_core.run.doctor import examine, table
+
+    checks = examine(model, challenges)
+    print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1) if as_json else table(checks))
+    if any(check.fault for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="the --out folder of a solve")],
     solutions: Annotated[Path | None, typer.Option(help="the edition's solutions file, for what was right")] = None,

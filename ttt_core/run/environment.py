@@ -30,12 +30,15 @@ _MIN_SECRET = 6  # shorter values are words that a message may hold for other re
 def versions() -> dict[str, str]:
     """Versions of Python, this library and the packages that determine results; "absent" where not installed."""
     found = {"python": platform.python_version(), "ttt_core": ttt_core.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+    return found | {package: version(package) for package in PACKAGES}
+
+
+def version(package: str) -> str:
+    """The installed version of `package`, or "absent"."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
 
 
 def fingerprint(path: str | Path) -> str:

@@ -1,0 +1,53 @@
+"""The doctor finds what would break a run, names it with a remedy, and passes where a run works."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ttt_core.__main__ import app
+from ttt_core.run import doctor, environment
+
+ROOT = Path(__file__).parents[2]
+
+
+def faults(checks) -> dict[str, str]:
+    return {check.name: check.fault for check in checks if check.fault}
+
+
+def test_a_sound_machine_passes_and_the_self_test_solves_its_task(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    ran = CliRunner().invoke(app, ["doctor", "--json"])
+    checks = json.loads(ran.stdout)
+    assert ran.exit_code == 0 and checks[-1]["name"] == "self-test" and "1 of 1 task" in checks[-1]["found"]
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "fault"),
+    [("torch", "2.9.1", "torch>=2.10"), ("transformers", "6.0.0", "<6.0"), ("numpy", "1.26.4", "numpy>=2.0"), ("safetensors", "absent", "not installed")],
+)
+def test_a_version_that_does_not_fit_is_named_with_the_remedy(monkeypatch, package, version, fault):
+    monkeypatch.setattr(environment, "version", lambda name: version if name == package else "99.0" if name != "transformers" else "5.0")
+    assert fault in doctor._package(package).fault
+
+
+def test_a_missing_model_and_a_bad_challenge_file_fail_and_skip_the_self_test(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "c.json").write_text("[]")
+    checks = doctor.examine(tmp_path / "nowhere", tmp_path / "c.json")
+    assert {"model", "challenges"} <= faults(checks).keys() and checks[-1].name != "self-test"
+    assert "no such directory" in faults(checks)["model"] and "FAIL" in doctor.table(checks)
+
+
+def test_little_disk_is_named(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("usage", (), {"free": 5e8}))
+    assert "make room" in doctor._disk().fault
+
+
+def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    monkeypatch.setattr(environment, "gpu_faults", lambda: ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
+    checks = doctor.examine(ROOT / "kaggle_dataset/model", inputs=str(tmp_path))
+    assert "attach the data" in faults(checks)["challenges"] and "choose GPU" in faults(checks)["GPU"]
+    assert "rehearsal" in checks[0].found

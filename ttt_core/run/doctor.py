@@ -1,0 +1,151 @@
+"""Whether a run would work here: platform, versions, devices, memory, disk, inputs, model, and a self-test.
+
+Each check is a name, what was found, and a fault with its remedy, empty where all is well. torch is asked in a child
+process, so that a broken CUDA installation is a line in the table and not a crash.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttt_core.arc.tasks import read_challenges
+from ttt_core.config import preset
+from ttt_core.errors import TTTError
+from ttt_core.run import environment
+from ttt_core.run.run import run
+
+LEAST = {"torch": (2, 10), "transformers": (5, 0), "numpy": (2, 0), "safetensors": (0, 5)}
+BELOW = {"transformers": (6, 0)}
+LEAST_DISK_GB = 1.0
+LEAST_MEMORY_GIB = 2.0
+SELF_TEST_S = 60.0  # it takes a few seconds on a free machine
+ASK_TORCH = """
+import json, torch
+from ttt_core.model.load import compute_dtype, check_directory
+from pathlib import Path
+import sys
+found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+gpus = [f"{p.name} {p.total_memory / 2**30:.0f} GiB ({p.major}.{p.minor})" for p in found]
+device = torch.device("cuda" if gpus else "cpu")
+told = {"gpus": gpus, "threads": torch.get_num_threads(), "dtype": str(compute_dtype(device)).removeprefix("torch.")}
+try:
+    told["model"] = check_directory(Path(sys.argv[1])).get("model_type")
+except Exception as error:
+    told["fault"] = str(error)
+print(json.dumps(told))
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """name: of what was looked at; found: what is there; fault: why a run would fail and the remedy, "" if it would not."""
+
+    name: str
+    found: str
+    fault: str = ""
+
+
+def examine(model: str | Path, challenges: str | Path | None = None, inputs: str = "/kaggle/input") -> list[Check]:
+    """All checks, the self-test last; it is left out where an earlier check already failed."""
+    where = environment.platform_name(os.environ)
+    rehearsal = " (a rehearsal, not scored)" if environment.is_rehearsal(os.environ) else ""
+    checks = [Check("platform", where + rehearsal), _python(), *map(_package, LEAST), _torchao()]
+    checks += [*_asked(model), _memory(), _disk(), *_challenges(challenges, inputs, where)]
+    if where == "kaggle" and (faults := environment.gpu_faults()):
+        checks.append(Check("GPU", "unusable", faults[0]))
+    return checks if any(check.fault for check in checks) else [*checks, _self_test(model)]
+
+
+def table(checks: list[Check]) -> str:
+    """For people: one line a check, faults below."""
+    wide = max(len(check.name) for check in checks)
+    lines = [f"{'FAIL' if check.fault else 'ok  '}  {check.name:{wide}}  {check.found}" for check in checks]
+    return "\n".join(lines + [f"{check.name}: {check.fault}" for check in checks if check.fault])
+
+
+def _python() -> Check:
+    fault = "" if sys.version_info >= (3, 11) else "give Python 3.11 or newer"
+    return Check("python", platform.python_version(), fault)
+
+
+def _package(name: str) -> Check:
+    version = environment.version(name)
+    if version == "absent":
+        return Check(name, version, f"not installed; pip install -r requirements.txt (at least {_dotted(LEAST[name])})")
+    number = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    if number < LEAST[name] or number >= BELOW.get(name, (999,)):
+        bound = f">={_dotted(LEAST[name])}" + (f",<{_dotted(BELOW[name])}" if name in BELOW else "")
+        return Check(name, version, f"does not fit; pip install '{name}{bound}'")
+    return Check(name, version)
+
+
+def _torchao() -> Check:
+    """On Kaggle and Colab: with it PEFT's LoRA raises; ours does not use it."""
+    version = environment.version("torchao")
+    return Check("torchao", f"{version}{'' if version == 'absent' else ', not used here'}")
+
+
+def _asked(model) -> list[Check]:
+    command = [sys.executable, "-c", ASK_TORCH, str(model)]
+    try:
+        ran = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, env=environment.worker_environment(os.environ)
+        )
+        told = json.loads(ran.stdout.splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError):
+        return [Check("device", "unknown", "torch cannot be imported; install it again")]
+    devices = ", ".join(told["gpus"]) or f"CPU, {told['threads']} threads"
+    found = f"{model} ({told.get('model', 'unusable')})"
+    return [Check("device", f"{devices}, {told['dtype']}"), Check("model", found, told.get("fault", ""))]
+
+
+def _memory() -> Check:
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    fault = "" if free >= LEAST_MEMORY_GIB else f"a run wants {LEAST_MEMORY_GIB:g} GiB; end other programs"
+    return Check("memory", f"{free:.1f} GiB free", fault)
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(".").free / 1e9
+    fault = "" if free >= LEAST_DISK_GB else f"a run wants {LEAST_DISK_GB:g} GB; make room or work elsewhere"
+    return Check("disk", f"{free:.1f} GB free here", fault)
+
+
+def _challenges(path, inputs: str, where: str) -> list[Check]:
+    """The challenge file that is given, or on Kaggle the mounted one; nothing elsewhere."""
+    if path is None and where != "kaggle":
+        return []
+    try:
+        path = path or environment.find_input(inputs, "arc-agi_test_challenges.json")
+        challenges = read_challenges(path)
+    except TTTError as error:
+        return [Check("challenges", str(path or inputs), str(error))]
+    return [Check("challenges", f"{path}: {len(challenges.tasks)} tasks")]
+
+
+def _self_test(model) -> Check:
+    """Solve one tiny task with `model`, from challenge file to submission, in a folder that is thrown away."""
+    pairs = [{"input": [[k, 0], [0, k]], "output": [[0, k], [k, 0]]} for k in (1, 2, 3)]
+    task = {"train": pairs, "test": [{"input": [[4, 0], [0, 4]]}]}
+    config = preset("grid", ["adapt.steps=10", "decode.views=4"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "challenges.json")
+        path.write_text(json.dumps({"self_test": task}))
+        try:
+            done = run(path, model, Path(folder, "run"), config=config, budget_s=SELF_TEST_S, progress=False)
+        except TTTError as error:
+            return Check("self-test", "failed", str(error))
+    reason = done.outcomes["self_test"]["reason"]
+    return Check("self-test", f"{done.ok} of 1 task in {done.seconds:.1f} s", "" if done.ok else reason or "no record")
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
