@@ -1,10 +1,11 @@
-"""The command line: `python -m ttt_core data | pretrain | solve | score | reselect`.
+"""The command line: `python -m ttt_core data | pretrain | solve | score | doctor | report | reselect`.
 
 Exit code 0: the command did its work; for `solve`, a valid submission stands, whatever was solved. Exit code 2: a bad
 argument or file, told in one line on stderr that names it and the remedy. Only argument handling lives here.
 """
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -79,7 +80,7 @@ def _ids(spec: str | None) -> frozenset[str]:
 @app.command()
 def solve(
     challenges: Annotated[Path, typer.Argument(help="challenge file, or folder of <id>.json")],
-    model: Annotated[Path, typer.Option(help="folder of the base model")],
+    model: Annotated[str, typer.Option(help="folder of the base model, or OWNER/NAME on Hugging Face")],
     out: Annotated[Path, typer.Option(help="run folder; one with the same settings is continued")],
     budget_s: Annotated[float, typer.Option(help="seconds for everything, the last build included")],
     tasks: Annotated[str | None, typer.Option(help="N: those with the fewest cells; id,id; @FILE; else all")] = None,
@@ -87,13 +88,22 @@ def solve(
     set_: Annotated[list[str] | None, typer.Option("--set", help="change one: adapt.rank=64; repeatable")] = None,
     seed: int = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    fallback: Annotated[bool, typer.Option("--fallback", help="the bundled base where MODEL cannot be had")] = False,
 ):
     """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
     from ttt_core import config
-    from ttt_core.run.run import run
+    from ttt_core.model.access import resolve
+    from ttt_core.run.run import run, write_fallback
 
-    options = config.preset(preset, set_ or ())
-    summary = run(challenges, model, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, device=device)
+    options, started = config.preset(preset, set_ or ()), time.monotonic()
+    write_fallback(challenges, out)  # before a download that may take long
+    access = resolve(model, fallback=fallback)
+    if access.note:
+        print(access.note, file=sys.stderr)
+    summary = run(
+        challenges, access.path, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, device=device,
+        started=started, model_note=access.note,
+    )  # fmt: skip
     if summary.stopped:
         print(f"left early: {summary.stopped}", file=sys.stderr)
     counts = f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped"

@@ -66,7 +66,7 @@ def _facts(told: dict) -> list[tuple[str, str]]:
     return [
         ("tasks", f"{n['selected']} selected: {n['ok']} ok, {n['failed']} failed, {n['skipped']} skipped"),
         ("time", f"{budget['used_s']:.0f} s of {budget['seconds']:.0f} s {told['stopped']}"),
-        ("model", f"{Path(told['model']).name}, sha256 {identity['model_sha256'][:12]}"),
+        ("model", f"{Path(told['model']).name}, sha256 {identity['model_sha256'][:12]} {told['model_note']}"),
         ("adaptation", f"{identity['config.adapt.method']}, at most {identity['config.adapt.steps']} steps"),
         ("versions", ", ".join(f"{name} {version}" for name, version in told["versions"].items())),
     ]

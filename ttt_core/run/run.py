@@ -82,11 +82,14 @@ def run(
     seed: int = 0,
     device: str = "auto",
     started: float | None = None,
+    model_note: str = "",
     progress: bool = True,
     solver: str = worker.SOLVER,
     limits: Limits = Limits(),
 ) -> RunSummary:
     """Solve the tasks that `tasks` selects (see `select_tasks`) within `budget_s` seconds of `started` (monotonic).
+
+    model_note: for the receipt, how the model was come by.
 
     A folder with the same receipt is continued: solved tasks stay, failed ones get another turn. InputError on
     arguments that cannot work; once the first task has begun the run ends with a summary and a valid file.
@@ -109,6 +112,7 @@ def run(
             "schema": store.SCHEMA,
             "challenges": str(Path(challenges_path).resolve()),
             "model": setup["model"],
+            "model_note": model_note,
             "selection": tasks,
             "device": device,
             "versions": versions(),

@@ -1,0 +1,170 @@
+"""Models from a hub: the real huggingface_hub against a hub on loopback, which asks for tokens and breaks off."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ttt_core.errors import ModelError
+from ttt_core.model import access
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "c" * 40
+TOKEN = "hf_" + "Good" * 6
+WEIGHTS = bytes(range(256)) * 94_000  # 24 MB: huggingface_hub writes pieces of 10 MB
+FILES = {"config.json": b'{"model_type": "gpt2"}', "model.safetensors": WEIGHTS, "code.py": b"raise SystemExit", "old.bin": b"\x80"}
+REPOS = {"open/model": "", "closed/model": TOKEN, "open/pickled": ""}  # id to the token it wants
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The few answers of a hub that a download needs. `server.cut`: break the next transfer of weights off midway."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        path = self.path.split("?")[0]
+        repo = next((name for name in REPOS if f"/{name}" in path), None)
+        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.server.seen.append((path, given, self.headers.get("Range", "")))
+        if repo is None:
+            return self.refuse(404, "RepoNotFound")
+        opened = not REPOS[repo] or given == REPOS[repo]
+        if path.endswith("/auth-check"):
+            return self.send(200, b"{}") if opened else self.refuse(403, "GatedRepo")
+        names = [n for n in FILES if n != "model.safetensors"] if repo == "open/pickled" else list(FILES)
+        if "/resolve/" in path:
+            return self.file(FILES[path.rsplit("/", 1)[1]]) if opened else self.refuse(403, "GatedRepo")
+        if "/tree/" in path:
+            tree = [{"type": "file", "path": n, "size": len(FILES[n]), "oid": self.etag(FILES[n])} for n in names]
+            return self.send(200, json.dumps(tree).encode())
+        info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names], "gated": bool(REPOS[repo])}
+        self.send(200, json.dumps(info).encode())
+
+    def etag(self, content: bytes) -> str:
+        return hashlib.sha1(content).hexdigest()
+
+    def file(self, content: bytes):
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if start else 200)
+        for name, value in {"ETag": f'"{self.etag(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if content is WEIGHTS and self.server.cut:
+            self.server.cut = False
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            return self.connection.shutdown(2)
+        self.wfile.write(content[start:])
+
+    def refuse(self, status: int, code: str):
+        self.send(status, b'{"error": "no"}', {"X-Error-Code": code})
+
+    def send(self, status: int, body: bytes, headers=()):
+        self.send_response(status)
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.seen, server.cut = [], False
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def ask(hub, tmp_path, model, *, offline="0", port=None, fallback=False, **environ) -> tuple[str, str]:
+    """(path or "", message) of `resolve` in a process of its own, whose hub is the one on loopback."""
+    code = (
+        "import sys; from ttt_core.errors import TTTError; from ttt_core.model.access import resolve\n"
+        f"try: found = resolve({model!r}, fallback={fallback}); print(found.path); print(found.note, file=sys.stderr)\n"
+        "except TTTError as error: print(error, file=sys.stderr)"
+    )
+    base = {name: value for name, value in os.environ.items() if name not in access.TOKENS}
+    base |= {"HF_ENDPOINT": f"http://127.0.0.1:{port or hub.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline}
+    base |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "no_proxy": "*", **environ}
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=base, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    return ran.stdout.strip(), ran.stderr.strip()
+
+
+def test_a_public_model_comes_whole_and_without_code_or_pickles_and_then_offline(hub, tmp_path):
+    path, _ = ask(hub, tmp_path, "open/model")
+    assert (Path(path) / "model.safetensors").read_bytes() == WEIGHTS
+    assert {file.name for file in Path(path).iterdir()} == {"config.json", "model.safetensors"}
+    assert all(token == "" for _, token, _ in hub.seen)
+    before = len(hub.seen)
+    assert ask(hub, tmp_path, "open/model", offline="1")[0] == path and len(hub.seen) == before
+    assert ask(hub, tmp_path, "open/model", port=1)[0] == path  # the hub is gone
+
+
+def test_a_gated_model_opens_to_its_token_from_any_place_and_to_no_other(hub, tmp_path):
+    path, message = ask(hub, tmp_path, "closed/model")
+    assert path == "" and "gated" in message and "https://huggingface.co/closed/model" in message
+    assert "no token was found" in message and "Qwen/Qwen3-0.6B" in message
+    wrong = "hf_" + "Evil" * 6
+    _, message = ask(hub, tmp_path, "closed/model", HF_TOKEN=wrong)
+    assert "does not open it" in message and wrong not in message
+    (tmp_path / ".env").write_text(f"HF_TOKEN={TOKEN}\n")
+    _, message = ask(hub, tmp_path, "closed/model", HUGGINGFACE_TOKEN=wrong)
+    assert "does not open it" in message  # the environment goes before .env
+    path, _ = ask(hub, tmp_path, "closed/model")
+    assert (Path(path) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_an_interrupted_download_is_resumed(hub, tmp_path):
+    hub.cut = True
+    path, message = ask(hub, tmp_path, "open/model")
+    if not path:  # this release of huggingface_hub does not go on by itself: the next call does
+        path, message = ask(hub, tmp_path, "open/model")
+    assert (Path(path) / "model.safetensors").read_bytes() == WEIGHTS, message
+    assert any(asked.startswith("bytes=") and asked != "bytes=0-" for name, _, asked in hub.seen if "safetensors" in name)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("no/where", {}, "no such repository"),
+        ("open/pickled", {}, "no safetensors weights"),
+        ("open/model", {"offline": "1"}, "not in the hub's cache"),
+        ("open/model", {"port": 1}, "out of reach"),
+        ("not a model", {}, "is not a folder"),
+    ],
+)
+def test_what_cannot_be_had_is_named_with_a_remedy(hub, tmp_path, model, options, message):
+    path, told = ask(hub, tmp_path, model, **options)
+    assert path == "" and message in told and ";" in told
+
+
+def test_the_fallback_is_the_bundled_base_and_says_so(hub, tmp_path):
+    path, note = ask(hub, tmp_path, "closed/model", fallback=True)
+    assert Path(path) == access.bundled() and "fallback to the bundled base" in note and "gated" in note
+
+
+def test_a_folder_is_taken_as_it_is(tmp_path):
+    assert access.resolve(str(tmp_path)) == access.Access(tmp_path)
+    with pytest.raises(ModelError, match="is not a folder"):
+        access.resolve(str(tmp_path / "missing"))
