@@ -21,7 +21,7 @@ from ttt_core.arc.editions import write_edition
 from ttt_core.model.distributed import World
 from ttt_core.model.pretrain import PretrainConfig, ahead, examples, make_net
 from ttt_core.model.sources import read_corpus
-from ttt_core.model.speed import matmul_rate, training_flop
+from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import make_optimizers, train_step
 
 WARM_UP = 2
@@ -29,6 +29,7 @@ WARM_UP = 2
 
 def measure(config: PretrainConfig, steps: int) -> dict:
     """The figures of `steps` optimiser steps after the warm-up ones."""
+    keep_memory()
     with tempfile.TemporaryDirectory() as folder:
         write_edition("arc-agi-1", Path(folder))
         corpus = read_corpus(Path(folder), max_tokens=config.max_tokens)

@@ -43,8 +43,10 @@ def test_padding_is_below_five_percent_and_without_sorting_above(corpus):
         padded = sum(len(b) * lengths[b].max() for b in batches)
         return 1 - lengths.sum() / padded
 
-    plan = plan_epoch(corpus, 0, 0, 4096, 900)
-    assert padding(plan.batches, plan.lengths) < 0.05
+    for batch_tokens in (4096, 12288):
+        plan = plan_epoch(corpus, 0, 0, batch_tokens, 900)
+        assert padding(plan.batches, plan.lengths) < 0.05
+        assert all(len(b) * plan.lengths[b].max() <= batch_tokens for b in plan.batches)
     unsorted = np.array_split(np.random.default_rng(0).permutation(len(plan.lengths)), len(plan.batches))
     assert padding(unsorted, plan.lengths) > 0.2
 

@@ -16,6 +16,7 @@ from ttt_core.arc.tasks import MAX_SIDE, Pair
 
 FORMAT = GridFormat()
 PAD = FORMAT.symbols.index("<pad>")
+MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a batch's padded tokens; of batch_tokens
 POOL = 64  # batches' worth of sequences sorted by length together
 BORDER = 3  # cells that a translated pair grows on each side at most
 
@@ -96,13 +97,19 @@ def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> li
 
 
 def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Consecutive runs of `order` (lengths rising) whose padded size is at most batch_tokens, at least one each."""
-    runs, start = [], 0
-    for i in range(1, len(order) + 1):
-        if i == len(order) or (i - start + 1) * lengths[order[i]] > batch_tokens:
+    """Consecutive runs of `order` (lengths rising) of at most batch_tokens padded tokens, at least one sequence each.
+
+    A run ends sooner where it would else hold more than MAX_PADDING, if it is not too small a step already.
+    """
+    runs, start, total = [], 0, 0
+    for i in range(len(order)):
+        longest, padded = lengths[order[i]], (i - start + 1) * lengths[order[i]]
+        is_loose = padded - total - longest > MAX_PADDING * padded and padded > MIN_FILL * batch_tokens
+        if i > start and (padded > batch_tokens or is_loose):
             runs.append(order[start:i])
-            start = i
-    return runs
+            start, total = i, 0
+        total += longest
+    return [*runs, order[start:]] if len(order) else []
 
 
 def make_batch(corpus: Corpus, epoch: Epoch, number: int, rng: np.random.Generator, part: slice = slice(None)) -> dict:

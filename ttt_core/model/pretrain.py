@@ -28,7 +28,7 @@ from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
-from ttt_core.model.speed import matmul_rate, training_flop
+from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
@@ -92,6 +92,7 @@ def pretrain(
     knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak.
     """
     began, guard = time.monotonic(), guard or transductive
+    keep_memory()
     corpus = read_corpus(
         data,
         extra,
