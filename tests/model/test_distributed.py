@@ -25,9 +25,9 @@ pretrain(Path(sys.argv[1]), Path(sys.argv[2]), PretrainConfig(1e9, batch_tokens=
 
 @pytest.fixture
 def data(tmp_path):
-    """One task of 17 pairs of unlike sizes, so that batches hold odd numbers of rows with unlike numbers of targets."""
+    """One task of 17 pairs of 4 x 5 and 5 x 4: the last batch is odd, and rows have unlike numbers of targets."""
     rng = np.random.default_rng(0)
-    grids = [rng.integers(0, 3, rng.integers(2, 5, 2)).tolist() for _ in range(17)]
+    grids = [rng.integers(0, 3, rng.permutation([4, 5])).tolist() for _ in range(17)]
     pairs = [{"input": g, "output": np.rot90(g).tolist()} for g in grids]
     (tmp_path / "arc-agi_training_challenges.json").write_text(json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}}))
     (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [p["output"] for p in pairs[10:]]}))

@@ -32,6 +32,7 @@ from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
+MARGIN = 1.25  # on the time that the last save may take
 AHEAD = 4  # batches made ahead of the step that takes them
 
 
@@ -160,42 +161,52 @@ def train(run: Training, progress: dict, began: float) -> None:
     model = torch.compile(model, dynamic=True) if config.compile else model
     rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
     peak_rate = matmul_rate(place.device) * place.size
-    reserve_s = 0.0  # what the last save takes
+    matrices = sum(p.numel() for name, p in run.net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
+    reserve_s = 0.0  # what the last step and save take
     if place.rank == 0:
-        reserve_s = first_save(run, progress)
+        reserve_s = first_save(run, progress) * MARGIN
         trim_log(out / "train_log.jsonl", progress["step"])
     stretch, saved = fresh_stretch(), time.monotonic()
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
-    matrices = sum(p.numel() for name, p in run.net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
     run.net.train()
+    share = place.agree(spent(config, progress, reserve_s, began))
     with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
-        while (share := place.agree(spent(config, progress, reserve_s, began))) < 1:
+        while share < 1:
             waited = time.perf_counter()
             epoch, number, batch, weight, lengths = next(stream)
             stretch["waited_s"] += time.perf_counter() - waited
-            for optimizer, peaks in zip(run.optimizers, rates, strict=True):
-                for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                    group["lr"] = peak * schedule(config, progress["step"], share)
-            if config.dropout:  # the same when resumed
-                torch.manual_seed((config.seed * 2**40 + progress["step"]) * 1024 + place.rank)
-            batch = {name: tensor.to(place.device, non_blocking=True) for name, tensor in batch.items()}
-            loss = train_step(model, run.optimizers, batch, config.clip_norm, weight)
-            if run.ema is not None:
-                update_ema(run.ema, run.net, config.ema, progress["step"])
+            set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
+            loss = step(run, model, batch, weight, progress["step"])
             flop = training_flop(matrices, run.net.config.layers, run.net.config.width, lengths)
+            note(stretch, loss, lengths, batch["input_ids"].numel() * place.size, flop)
             progress |= {"step": progress["step"] + 1, "epoch": epoch, "batch": number + 1, "flop": progress["flop"] + flop}
             progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
-            note(stretch, loss, lengths, batch["input_ids"].numel() * place.size, flop)
             bar.update(int(progress["seconds"]) - bar.n)
-            is_last = place.agree(spent(config, progress, reserve_s, began)) >= 1
-            if place.agree(time.monotonic() - saved > config.save_every_s) or is_last:
+            share = place.agree(spent(config, progress, reserve_s, began))
+            if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
                 stretch["loss"] = place.total(stretch["loss"]) / place.size
                 if place.rank == 0:
                     entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
-                    reserve_s = save(run, progress, entry)
-                progress["seconds"] = time.monotonic() - started
+                    reserve_s = save(run, progress, entry) * MARGIN + 2 * entry["seconds_per_step"]
                 stretch, saved = fresh_stretch(), time.monotonic()
     bar.close()
+
+
+def step(run: Training, model: nn.Module, batch: dict, weight: float, number: int) -> torch.Tensor:
+    """Optimiser step `number` with `model`, run.net as it is called; its loss."""
+    if run.config.dropout:  # the same when resumed
+        torch.manual_seed(((run.config.seed * 2**40 + number) * 1024 + run.place.rank) % 2**63)
+    batch = {name: tensor.to(run.place.device, non_blocking=True) for name, tensor in batch.items()}
+    loss = train_step(model, run.optimizers, batch, run.config.clip_norm, weight)
+    if run.ema is not None:
+        update_ema(run.ema, run.net, run.config.ema, number)
+    return loss
+
+
+def set_rates(optimizers, peaks: list[list[float]], factor: float) -> None:
+    for optimizer, rates in zip(optimizers, peaks, strict=True):
+        for group, peak in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = peak * factor
 
 
 def examples(corpus: Corpus, config: PretrainConfig, place: World, progress: dict) -> Iterator[tuple]:

@@ -1,7 +1,7 @@
 """What a training notes of itself: a line of figures each stretch between two saves, and what it is bound to.
 
 A line of `train_log.jsonl`: totals so far (step, epoch, tokens, flop, seconds), and of the stretch loss (nats per output
-token), tokens_per_s, flop_per_s, utilisation (of matmul_flop_per_s), padding_share and data_wait_share. Not here: the loop.
+token), seconds_per_step, tokens_per_s, flop_per_s, utilisation (of matmul_flop_per_s), padding_share and data_wait_share. Not here: the loop.
 """
 
 import hashlib
@@ -39,6 +39,7 @@ def log_entry(progress: dict, stretch: dict, seconds: float, matmul_rate: float)
         "flop": round(progress["flop"]),
         "seconds": round(progress["seconds"], 1),
         "loss": round(float(stretch["loss"]) / stretch["steps"], 4),
+        "seconds_per_step": round(seconds / stretch["steps"], 4),
         "tokens_per_s": round(stretch["tokens"] / seconds),
         "flop_per_s": round(rate),
         "matmul_flop_per_s": round(matmul_rate),
