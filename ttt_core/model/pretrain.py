@@ -162,7 +162,7 @@ def train(run: Training, progress: dict, began: float) -> None:
     rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
     peak_rate = matmul_rate(place.device) * place.size
     matrices = sum(p.numel() for name, p in run.net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
-    reserve_s = 0.0  # what the last step and save take
+    reserve_s = 0.0  # what the last save takes
     if place.rank == 0:
         reserve_s = first_save(run, progress) * MARGIN
         trim_log(out / "train_log.jsonl", progress["step"])
@@ -182,12 +182,13 @@ def train(run: Training, progress: dict, began: float) -> None:
             progress |= {"step": progress["step"] + 1, "epoch": epoch, "batch": number + 1, "flop": progress["flop"] + flop}
             progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
             bar.update(int(progress["seconds"]) - bar.n)
-            share = place.agree(spent(config, progress, reserve_s, began))
+            step_s = time.perf_counter() - waited
+            share = place.agree(spent(config, progress, reserve_s + 2 * step_s, began))
             if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
                 stretch["loss"] = place.total(stretch["loss"]) / place.size
                 if place.rank == 0:
                     entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
-                    reserve_s = save(run, progress, entry) * MARGIN + 2 * entry["seconds_per_step"]
+                    reserve_s = save(run, progress, entry) * MARGIN
                 stretch, saved = fresh_stretch(), time.monotonic()
     bar.close()
 
