@@ -36,34 +36,49 @@ def data(
 
 @app.command()
 def pretrain(
-    data: Annotated[Path, typer.Option(help="folder that `data` wrote: its training files are learnt")],
     out: Annotated[Path, typer.Option(help="model folder; an unfinished one is continued")],
-    budget_s: Annotated[float, typer.Option(help="seconds of training")],
+    budget_s: Annotated[float, typer.Option(help="seconds of training in all")],
+    data: Annotated[Path | None, typer.Option(help="folder that `data` wrote: its training files are learnt")] = None,
     extra: Annotated[Path | None, typer.Option(help="generated pairs, such as re_arc.json.gz")] = None,
+    transductive: Annotated[Path | None, typer.Option(help="challenge file whose demonstrations are learnt too")] = None,
+    base: Annotated[Path | None, typer.Option(help="model folder to start from; else from nothing")] = None,
     challenges: Annotated[Path | None, typer.Option(help="file to be evaluated on; refused as training data")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,
+    exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out altogether")] = None,
     width: Annotated[int, typer.Option(help="model width")] = 256,
     layers: Annotated[int, typer.Option(help="number of layers")] = 4,
     heads: Annotated[int, typer.Option(help="number of attention heads")] = 4,
-    hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,
-    exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out altogether")] = None,
+    batch_tokens: Annotated[int, typer.Option(help="tokens of a step, padding included, in each process")] = 4096,
+    max_tokens: Annotated[int, typer.Option(help="longer pairs are left out; 1863 keeps all")] = 512,
+    muon_lr: Annotated[float, typer.Option(help="peak rate of the layers' matrices")] = 0.02,
+    lr: Annotated[float, typer.Option(help="peak rate of embeddings, norms and head")] = 2e-3,
+    vector_lr: Annotated[float, typer.Option(help="peak rate of the task vectors")] = 1e-2,
+    dropout: Annotated[float, typer.Option(help="share of the residual updates that is dropped")] = 0.0,
+    ema: Annotated[float, typer.Option(help="decay of averaged weights, such as 0.999; 0: none")] = 0.0,
+    colors: Annotated[str, typer.Option(help="exchanged in views: none, free, outputs_fixed or all (but 0)")] = "free",
+    scale_share: Annotated[float, typer.Option(help="share of the pairs that is enlarged")] = 0.0,
+    translate_share: Annotated[float, typer.Option(help="share of the pairs of one size that is moved")] = 0.0,
+    compile: Annotated[bool, typer.Option("--compile", help="torch.compile; begins late, pays on a GPU")] = False,
     save_every_s: Annotated[float, typer.Option(help="seconds between checkpoints")] = 120.0,
+    piece_s: Annotated[float, typer.Option(help="seconds of this call; the next call goes on")] = float("inf"),
     seed: int = 0,
 ):
-    """Train a GridLM from scratch on training tasks."""
+    """Train a GridLM on training tasks, or on the demonstrations of a challenge file; torchrun trains on several GPUs."""
     from ttt_core.model import pretrain as training
 
-    default = data / "arc-agi_evaluation_challenges.json"
-    options = training.PretrainConfig(
-        budget_s=budget_s, width=width, layers=layers, heads=heads, seed=seed, save_every_s=save_every_s
-    )
+    given = locals()
+    names = training.PretrainConfig.__dataclass_fields__
+    default = data / "arc-agi_evaluation_challenges.json" if data else None
     training.pretrain(
         data,
         out,
-        options,
+        training.PretrainConfig(**{name: given[name] for name in names if name in given}),
         extra=extra,
+        transductive=transductive,
+        base=base,
         hold_out=_ids(hold_out),
         exclude=_ids(exclude),
-        guard=challenges or (default if default.exists() else None),
+        guard=challenges or transductive or (default if default and default.exists() else None),
     )
 
 

@@ -1,114 +1,50 @@
-"""The pretraining corpus: pairs of ARC-AGI-1 training tasks and generated ones, guarded against leaks, cut into batches.
+"""The pretraining corpus cut into views and batches: each epoch another view of every pair, like lengths together.
 
-Reads Kaggle-named files and RE-ARC-like extra pairs; yields padded batches of GridLM sequences. Not here: the
-training loop (`pretrain.py`). Batches depend on (seed, epoch, index) alone, so that training resumes exactly.
+A pair's view is drawn per epoch (dihedral, scale, border) or per step (colours) from (seed, epoch) and (seed, step)
+alone, so that training resumes exactly and data can be made ahead. Not here: where pairs come from (`sources.py`).
 """
 
-import gzip
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ttt_core.arc import augment
 from ttt_core.arc.encode import IGNORE, GridFormat, Sequence
-from ttt_core.arc.metric import read_solutions
-from ttt_core.arc.tasks import Pair, Task, grid_fault, read_challenges, to_grid
-from ttt_core.errors import InputError
+from ttt_core.arc.tasks import MAX_SIDE, Pair
 
 FORMAT = GridFormat()
 PAD = FORMAT.symbols.index("<pad>")
+MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a batch's padded tokens; of batch_tokens
 POOL = 64  # batches' worth of sequences sorted by length together
+BORDER = 3  # cells that a translated pair grows on each side at most
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """task_ids; free: per task the colours that may be exchanged; pairs: (task index, pair); held_out likewise."""
+    """task_ids; free: per task the colours that may be exchanged; pairs: (task index, pair); held_out likewise.
+
+    shown: ids of the tasks of which nothing but a challenge file's demonstrations is known.
+    """
 
     task_ids: tuple[str, ...]
     free: tuple[tuple[int, ...], ...]
     pairs: tuple[tuple[int, Pair], ...]
     held_out: tuple[tuple[int, Pair], ...]
+    shown: frozenset[str] = frozenset()
 
 
-def read_corpus(
-    data: Path,
-    extra: Path | None,
-    *,
-    max_tokens: int,
-    hold_out: frozenset[str] = frozenset(),
-    exclude: frozenset[str] = frozenset(),
-    guard: Path | None = None,
-) -> Corpus:
-    """Training tasks of `data` (all their pairs) and `extra` pairs of the same tasks; sequences above max_tokens are dropped.
+@dataclass(frozen=True, eq=False)
+class Epoch:
+    """Views of all N pairs and the batches: dihedrals, scales, lengths, answers (N,), borders (N, 4)."""
 
-    hold_out: ids of tasks whose test pairs are kept out of training. exclude: ids left out altogether. guard: challenge file that must share neither a
-    task id nor a pair with the corpus; InputError if it does.
-    """
-    tasks = {task.id: task for task in read_training_tasks(data) if task.id not in exclude}
-    missing = sorted(hold_out - set(tasks))
-    if missing:
-        raise InputError(f"hold-out task {missing[0]}: not among the training tasks of {data}")
-    generated = read_extra(extra, tasks) if extra else {}
-    pairs, held_out = [], []
-    for index, task in enumerate(tasks.values()):
-        test = held_out if task.id in hold_out else pairs
-        test += [(index, pair) for pair in task.test]
-        pairs += [(index, pair) for pair in (*task.train, *generated.get(task.id, ()))]
-    if guard:
-        refuse_leaks(tasks, pairs, guard)
-    free = tuple(augment.free_colors((*t.train, *(() if t.id in hold_out else t.test))) for t in tasks.values())
-    return Corpus(tuple(tasks), free, *(tuple(p for p in part if length(p[1]) <= max_tokens) for part in (pairs, held_out)))
-
-
-def read_training_tasks(data: Path) -> list[Task]:
-    """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
-    solutions = read_solutions(data / "arc-agi_training_solutions.json")
-    tasks = read_challenges(data / "arc-agi_training_challenges.json").tasks
-    return [
-        Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True))) for t in tasks
-    ]
-
-
-def read_extra(path: Path, tasks: dict[str, Task]) -> dict[str, list[Pair]]:
-    """Generated pairs {task id: [pair, ...]} from one JSON file, gzipped or not (the layout of RE-ARC), for `tasks` only."""
-    try:
-        opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
-        with opened as file:
-            raw = json.load(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"extra pairs {path}: {error}; give a JSON file of task id to list of pairs") from None
-    return {key: [_extra_pair(path, key, pair) for pair in raw[key]] for key in tasks if key in raw}
-
-
-def _extra_pair(path: Path, task_id: str, pair) -> Pair:
-    fault = "no pair" if not isinstance(pair, dict) else grid_fault(pair.get("input")) or grid_fault(pair.get("output"))
-    if fault:
-        raise InputError(f"extra pairs {path} task {task_id}: {fault}; give {{'input': grid, 'output': grid}} for each")
-    return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
-
-
-def refuse_leaks(tasks: dict[str, Task], pairs: list[tuple[int, Pair]], guard: Path) -> None:
-    """InputError if a task id, a pair or a test input of the challenge file `guard` is in the training material."""
-    ids = list(tasks)
-    seen = {digest(p.input): ids[i] for i, p in pairs} | {digest(p.input, p.output): ids[i] for i, p in pairs}
-    for task in read_challenges(guard).tasks:
-        shown = [digest(p.input, p.output) for p in task.train] + [digest(p.input) for p in task.test]
-        source = task.id if task.id in tasks else next((seen[d] for d in shown if d in seen), None)
-        if source:
-            raise InputError(
-                f"leak: training task {source} shows what task {task.id} of {guard} asks; "
-                f"leave it out with --exclude {source}"
-            )
-
-
-def digest(*grids: np.ndarray) -> bytes:
-    """A hash of grids, shape included."""
-    return hashlib.blake2b(b"".join(bytes(g.shape) + g.tobytes() for g in grids), digest_size=16).digest()
+    dihedrals: np.ndarray
+    scales: np.ndarray
+    borders: np.ndarray  # rows before and after, columns before and after, of background
+    lengths: np.ndarray  # tokens of the pair's sequence in its view
+    answers: np.ndarray  # those of them that are targets
+    batches: list[np.ndarray]  # indices into corpus.pairs
 
 
 def length(pair: Pair) -> int:
@@ -116,10 +52,41 @@ def length(pair: Pair) -> int:
     return 3 + sum(height * (width + 1) for height, width in (pair.input.shape, pair.output.shape))
 
 
-def batches(corpus: Corpus, seed: int, epoch: int, batch_tokens: int, colors: bool = True) -> list[np.ndarray]:
-    """Indices into `corpus.pairs` of each batch of an epoch: similar lengths together, batches in random order."""
-    rng = augment.task_rng(seed, f"epoch {epoch}")
-    lengths = np.array([length(pair) for _, pair in corpus.pairs])
+def plan_epoch(
+    corpus: Corpus, seed: int, epoch: int, batch_tokens: int, max_tokens: int, scale_share=0.0, translate_share=0.0
+) -> Epoch:
+    """The epoch's views and batches. A pair goes through its eight dihedrals in eight epochs, in an order of its own.
+
+    scale_share, translate_share: share of the pairs that are enlarged 2 or 3 times, or moved by a border of colour 0
+    (only pairs whose grids have one size); each only where the sequence still has at most max_tokens.
+    """
+    n, rng = len(corpus.pairs), augment.task_rng(seed, f"epoch {epoch}")
+    turns = np.argsort(augment.task_rng(seed, f"dihedrals {epoch // 8}").random((n, 8)), axis=1)
+    dihedrals = turns[:, epoch % 8]
+    sizes = np.array([(*p.input.shape, *p.output.shape) for _, p in corpus.pairs])  # (N, 4)
+    scales = np.where(rng.random(n) < scale_share, rng.integers(2, 4, n), 1)
+    scales = np.where(_fit(sizes * scales[:, None], max_tokens), scales, 1)
+    moves = (rng.random(n) < translate_share) & (sizes[:, :2] == sizes[:, 2:]).all(axis=1)
+    borders = rng.integers(0, BORDER + 1, (n, 4)) * moves[:, None]
+    grown = sizes * scales[:, None] + np.tile(borders[:, [0, 2]] + borders[:, [1, 3]], 2)
+    borders = np.where(_fit(grown, max_tokens)[:, None], borders, 0)
+    grown = sizes * scales[:, None] + np.tile(borders[:, [0, 2]] + borders[:, [1, 3]], 2)
+    turned = np.where((dihedrals % 2 == 1)[:, None] ^ (dihedrals >= 4)[:, None], grown[:, [1, 0, 3, 2]], grown)
+    answers = turned[:, 2] * (turned[:, 3] + 1) + 1
+    lengths = _tokens(turned)
+    return Epoch(dihedrals, scales, borders, lengths, answers, _cut(lengths, batch_tokens, rng))
+
+
+def _tokens(sizes: np.ndarray) -> np.ndarray:
+    return 3 + sizes[:, 0] * (sizes[:, 1] + 1) + sizes[:, 2] * (sizes[:, 3] + 1)
+
+
+def _fit(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
+    """Whether a pair of these sizes is one that a model could be given, whichever way it is turned."""
+    return (sizes <= MAX_SIDE).all(axis=1) & (np.maximum(_tokens(sizes), _tokens(sizes[:, [1, 0, 3, 2]])) <= max_tokens)
+
+
+def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> list[np.ndarray]:
     order = rng.permutation(len(lengths))
     pool = max(1, int(POOL * batch_tokens / lengths.mean()))
     cut = []
@@ -130,27 +97,38 @@ def batches(corpus: Corpus, seed: int, epoch: int, batch_tokens: int, colors: bo
 
 
 def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
-    """Consecutive runs of `order` (lengths rising) whose padded size is at most batch_tokens, at least one each."""
-    runs, start = [], 0
-    for i in range(1, len(order) + 1):
-        if i == len(order) or (i - start + 1) * lengths[order[i]] > batch_tokens:
+    """Consecutive runs of `order` (lengths rising) of at most batch_tokens padded tokens, at least one sequence each.
+
+    A run ends sooner where it would else hold more than MAX_PADDING, if it is not too small a step already.
+    """
+    runs, start, total = [], 0, 0
+    for i in range(len(order)):
+        longest, padded = lengths[order[i]], (i - start + 1) * lengths[order[i]]
+        is_loose = padded - total - longest > MAX_PADDING * padded and padded > MIN_FILL * batch_tokens
+        if i > start and (padded > batch_tokens or is_loose):
             runs.append(order[start:i])
-            start = i
-    return runs
+            start, total = i, 0
+        total += longest
+    return [*runs, order[start:]] if len(order) else []
 
 
-def make_batch(corpus: Corpus, indices: np.ndarray, rng: np.random.Generator, colors: bool = True) -> dict[str, torch.Tensor]:
-    """GridLM's inputs for these pairs, each under a random dihedral and a permutation of its task's free colours."""
-    rows, tasks, dihedrals = [], [], []
-    for index in indices:
+def make_batch(corpus: Corpus, epoch: Epoch, number: int, rng: np.random.Generator, part: slice = slice(None)) -> dict:
+    """GridLM's inputs for batch `number`, colours permuted by `rng`; `part` of its rows, but drawn as if for all."""
+    rows, tasks, indices = [], [], epoch.batches[number]
+    colors = [augment.permute_colors(corpus.free[corpus.pairs[i][0]], rng) for i in indices]
+    for index, mapping in list(zip(indices, colors, strict=True))[part]:
         task, pair = corpus.pairs[index]
-        dihedral = int(rng.integers(8))
-        mapping = augment.permute_colors(corpus.free[task], rng) if colors else augment.IDENTITY_COLORS
-        seen = augment.Augmentation(dihedral, mapping)
-        rows.append(FORMAT.pair(Pair(augment.apply(seen, pair.input), augment.apply(seen, pair.output))))
+        seen = augment.Augmentation(int(epoch.dihedrals[index]), mapping)
+        grown = (_grow(grid, epoch.scales[index], epoch.borders[index]) for grid in (pair.input, pair.output))
+        rows.append(FORMAT.pair(Pair(*(augment.apply(seen, grid) for grid in grown))))
         tasks.append(task)
-        dihedrals.append(dihedral)
-    return {**collate(rows), "task_ids": torch.tensor(tasks), "dihedral_ids": torch.tensor(dihedrals)}
+    ids = {"task_ids": torch.tensor(tasks), "dihedral_ids": torch.from_numpy(epoch.dihedrals[indices[part]])}
+    return {**collate(rows), **ids}
+
+
+def _grow(grid: np.ndarray, scale: int, border: np.ndarray) -> np.ndarray:
+    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1) if scale > 1 else grid
+    return np.pad(grid, (border[:2], border[2:])) if border.any() else grid
 
 
 def collate(rows: list[Sequence], left: bool = False) -> dict[str, torch.Tensor]:

@@ -1,39 +1,51 @@
-"""Pretraining GridLM from nothing: one pair per sequence, a vector per task, loss on output tokens.
+"""Pretraining GridLM, from nothing or from a base: one pair per sequence, a vector per task, loss on output tokens.
 
 Muon for the layers' matrices, AdamW for the rest; warm-up, flat, then a linear fall that ends with the budget. Writes
 a model directory (bf16 safetensors), `checkpoint/` to resume from, and `train_log.jsonl`. Not here: which pairs there
-are and how they are batched (`corpus.py`).
+are (`sources.py`), how they are batched (`corpus.py`), one step and its optimisers (`step.py`).
 """
 
+import contextlib
+import dataclasses
 import json
-import os
-import shutil
+import math
 import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
 from ttt_core.arc.augment import task_rng
-from ttt_core.errors import CheckpointError, InputError, NonFiniteError
-from ttt_core.model.corpus import Corpus, batches, held_out_batches, make_batch, read_corpus
+from ttt_core.errors import InputError
+from ttt_core.model import checkpoint
+from ttt_core.model.corpus import Corpus, Epoch, held_out_batches, make_batch, plan_epoch
+from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.model.load import load_model
+from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
+from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
+from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
+from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
+
+MARGIN = 1.25  # on the time that the last save may take
+AHEAD = 4  # batches made ahead of the step that takes them
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Options of one training; the ones that shape the model or its data must not change on resuming."""
+    """Options of one training; on resuming, only those named in MAY_CHANGE may differ."""
 
-    budget_s: float  # seconds of training in all, earlier parts included
-    width: int = 256
+    budget_s: float  # seconds of training in all, earlier pieces, reading and saving included
+    width: int = 256  # width, layers and heads are the base's where there is one
     layers: int = 4
     heads: int = 4
     seed: int = 0
-    batch_tokens: int = 4096  # padded tokens of a step
+    batch_tokens: int = 4096  # padded tokens of a step in each process
     max_tokens: int = 512  # longer pairs are left out
     muon_lr: float = 0.02
     lr: float = 2e-3  # AdamW: embeddings, norms, head
@@ -41,102 +53,207 @@ class PretrainConfig:
     warmup_steps: int = 100
     flat_share: float = 0.4  # of the budget, before the rate falls to zero
     clip_norm: float = 1.0
+    dropout: float = 0.0
+    ema: float = 0.0  # decay a step of averaged weights, which are then the model; 0: none
+    colors: str = "free"  # see sources.permutable
+    scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
+    translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
+    compile: bool = False  # torch.compile; takes minutes to begin
     save_every_s: float = 120.0
+    piece_s: float = math.inf  # seconds of this call; the next one goes on
     max_steps: int = 0  # 0: the budget alone ends it; else the schedule too counts steps instead of seconds
+
+    def __post_init__(self):
+        if not self.budget_s > 0 or not self.piece_s > 0:
+            raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
+        if self.colors not in COLOR_RULES:
+            raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")
+        if not (0 <= self.ema < 1 and 0 <= self.dropout < 1):
+            raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
+
+
+MAY_CHANGE = {"budget_s", "save_every_s", "piece_s", "max_steps", "compile"}
 
 
 def pretrain(
-    data: Path,
+    data: Path | None,
     out: Path,
     config: PretrainConfig,
     *,
     extra: Path | None = None,
+    transductive: Path | None = None,
+    base: Path | None = None,
     hold_out: frozenset[str] = frozenset(),
     exclude: frozenset[str] = frozenset(),
     guard: Path | None = None,
 ) -> Path:
-    """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory at all later times."""
-    if config.budget_s <= 0:
-        raise InputError(f"budget {config.budget_s} s: give a positive number of seconds")
+    """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory at all later times.
+
+    transductive: challenge file whose demonstrations are learnt too. base: model directory to start from, each task it
+    knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak.
+    """
+    began, guard = time.monotonic(), guard or transductive
+    keep_memory()
     corpus = read_corpus(
-        data, extra, max_tokens=config.max_tokens, hold_out=hold_out, exclude=exclude, guard=guard
+        data,
+        extra,
+        max_tokens=config.max_tokens,
+        transductive=transductive,
+        colors=config.colors,
+        hold_out=hold_out,
+        exclude=exclude,
+        guard=guard,
     )
-    torch.manual_seed(config.seed)
-    net = GridLM(
-        GridLMConfig(width=config.width, layers=config.layers, heads=config.heads, task_ids=corpus.task_ids)
-    )
-    optimizers = make_optimizers(net, config)
-    progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "seconds": 0.0}
-    checkpoint = out / "checkpoint"
-    if checkpoint.exists():
-        progress = load_checkpoint(checkpoint, net, optimizers)
-    out.mkdir(parents=True, exist_ok=True)
-    train(net, optimizers, corpus, config, progress, out)
+    with world() as place:
+        torch.manual_seed(config.seed)
+        net = make_net(corpus, config, base, guard).to(place.device)
+        optimizers = make_optimizers(net, config)
+        ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
+        progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
+        settled = {**dataclasses.asdict(config), "corpus": fingerprint(corpus), "base": str(base or "")}
+        if checkpoint.exists(out):
+            stored = checkpoint.load_checkpoint(out, net, optimizers, ema)
+            refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
+            progress = stored
+        train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began)
     return out
 
 
-def train(net: GridLM, optimizers, corpus: Corpus, config: PretrainConfig, progress: dict, out: Path) -> None:
-    """The loop: from `progress` to the end of the budget; saves model, checkpoint and log as it goes."""
-    started, saved = time.monotonic() - progress["seconds"], time.monotonic()
-    rates = [[group["lr"] for group in o.param_groups] for o in optimizers]
-    recent: list[float] = []
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What stays the same throughout a training."""
+
+    net: GridLM
+    optimizers: list[torch.optim.Optimizer]
+    ema: dict[str, torch.Tensor] | None
+    corpus: Corpus
+    config: PretrainConfig
+    out: Path
+    place: World
+    settled: dict  # the options a checkpoint is bound to
+
+
+def make_net(corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None) -> GridLM:
+    """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others."""
+    if base is None:
+        shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
+    else:
+        start = load_model(base, device="cpu", dtype="float32", format="grid").net
+        known = list(start.config.task_ids)
+        if guard:
+            only_shown = set(getattr(start.config, "shown_ids", ())) & corpus.shown
+            refuse_base(set(known) - only_shown, guard, bool(corpus.shown))
+        shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
+    dropout, shown = config.dropout, sorted(corpus.shown)
+    net = GridLM(GridLMConfig(**shape, task_ids=corpus.task_ids, dropout=dropout, shown_ids=shown))
+    if base is not None:
+        state, vectors = start.state_dict(), start.task_vectors.weight.detach()
+        rows = [vectors[known.index(t)] if t in known else vectors.mean(dim=0) for t in corpus.task_ids]
+        net.load_state_dict({**state, "task_vectors.weight": torch.stack(rows)})
+    return net
+
+
+def train(run: Training, progress: dict, began: float) -> None:
+    """The loop: from `progress` to the end of the budget or piece; saves model, checkpoint and log as it goes."""
+    config, place, out = run.config, run.place, run.out
+    started = began - progress["seconds"]
+    model = nn.parallel.DistributedDataParallel(run.net) if place.size > 1 else run.net
+    model = torch.compile(model, dynamic=True) if config.compile else model
+    rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
+    peak_rate = matmul_rate(place.device) * place.size
+    matrices = sum(p.numel() for name, p in run.net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
+    reserve_s = 0.0  # what the last save takes
+    if place.rank == 0:
+        reserve_s = first_save(run, progress) * MARGIN
+        trim_log(out / "train_log.jsonl", progress["step"])
+    stretch, saved = fresh_stretch(), time.monotonic()
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
-    plan = batches(corpus, config.seed, progress["epoch"], config.batch_tokens)
-    net.train()
-    while (share := spent(config, progress)) < 1:
-        if progress["batch"] == len(plan):
-            progress["epoch"], progress["batch"] = progress["epoch"] + 1, 0
-            plan = batches(corpus, config.seed, progress["epoch"], config.batch_tokens)
-        rng = task_rng(config.seed, f"step {progress['step']}")
-        batch = make_batch(corpus, plan[progress["batch"]], rng)
-        for optimizer, peaks in zip(optimizers, rates, strict=True):
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(config, progress["step"], share)
-        recent.append(train_step(net, optimizers, batch, config.clip_norm))
-        progress["step"] += 1
-        progress["batch"] += 1
-        progress["tokens"] += int(batch["attention_mask"].sum())
-        progress["seconds"] = time.monotonic() - started
-        bar.update(int(progress["seconds"]) - bar.n)
-        if time.monotonic() - saved > config.save_every_s or spent(config, progress) >= 1:
-            entry = log_entry(net, corpus, config, progress, recent)
-            save(net, optimizers, progress, out, entry)
-            tqdm.write(json.dumps(entry))
-            recent, saved = [], time.monotonic()
+    run.net.train()
+    share = place.agree(spent(config, progress, reserve_s, began))
+    with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
+        while share < 1:
+            waited = time.perf_counter()
+            epoch, number, batch, weight, lengths = next(stream)
+            stretch["waited_s"] += time.perf_counter() - waited
+            set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
+            loss = step(run, model, batch, weight, progress["step"])
+            flop = training_flop(matrices, run.net.config.layers, run.net.config.width, lengths)
+            note(stretch, loss, lengths, batch["input_ids"].numel() * place.size, flop)
+            progress |= {"step": progress["step"] + 1, "epoch": epoch, "batch": number + 1, "flop": progress["flop"] + flop}
+            progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
+            bar.update(int(progress["seconds"]) - bar.n)
+            step_s = time.perf_counter() - waited
+            share = place.agree(spent(config, progress, reserve_s + 2 * step_s, began))
+            if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
+                stretch["loss"] = place.total(stretch["loss"]) / place.size
+                if place.rank == 0:
+                    entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
+                    reserve_s = save(run, progress, entry) * MARGIN
+                stretch, saved = fresh_stretch(), time.monotonic()
     bar.close()
 
 
-def train_step(net: GridLM, optimizers, batch: dict, clip_norm: float) -> float:
-    """One optimiser step; the loss in nats per output token. NonFiniteError leaves the weights as they were."""
-    with torch.autocast(net.device.type, torch.bfloat16):
-        loss = net(**batch).loss
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(net.parameters(), clip_norm)
-    if not torch.isfinite(norm):
-        raise NonFiniteError(f"gradient norm {float(norm)}: lower the learning rate and resume from the checkpoint")
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return float(loss.detach())
+def step(run: Training, model: nn.Module, batch: dict, weight: float, number: int) -> torch.Tensor:
+    """Optimiser step `number` with `model`, run.net as it is called; its loss."""
+    if run.config.dropout:  # the same when resumed
+        torch.manual_seed(((run.config.seed * 2**40 + number) * 1024 + run.place.rank) % 2**63)
+    batch = {name: tensor.to(run.place.device, non_blocking=True) for name, tensor in batch.items()}
+    loss = train_step(model, run.optimizers, batch, run.config.clip_norm, weight)
+    if run.ema is not None:
+        update_ema(run.ema, run.net, run.config.ema, number)
+    return loss
 
 
-def make_optimizers(net: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for everything else."""
-    named = list(net.named_parameters())
-    matrices = [p for name, p in named if name.startswith("layers.") and p.ndim == 2]
-    vectors = [p for name, p in named if "_vectors." in name]
-    taken = {id(p) for p in (*matrices, *vectors)}
-    rest = [p for _, p in named if id(p) not in taken]
-    groups = [{"params": vectors, "lr": config.vector_lr}, {"params": rest, "lr": config.lr}]
-    return [
-        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.0),
-        torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
+def set_rates(optimizers, peaks: list[list[float]], factor: float) -> None:
+    for optimizer, rates in zip(optimizers, peaks, strict=True):
+        for group, peak in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = peak * factor
 
 
-def spent(config: PretrainConfig, progress: dict) -> float:
-    """The share of the training that lies behind, by seconds or, with max_steps, by steps."""
-    return progress["step"] / config.max_steps if config.max_steps else progress["seconds"] / config.budget_s
+def examples(corpus: Corpus, config: PretrainConfig, place: World, progress: dict) -> Iterator[tuple]:
+    """(epoch, batch number, this process's batch, its loss's weight, lengths of the whole batch's sequences) without end."""
+    step, number, part = progress["step"], progress["batch"], slice(place.rank, None, place.size)
+    shares = config.scale_share, config.translate_share
+    for epoch in range(progress["epoch"], 2**31):
+        plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens * place.size, config.max_tokens, *shares)
+        for number in range(number, len(plan.batches)):
+            rng = task_rng(config.seed, f"step {step}")
+            batch, weight = share_of_batch(corpus, plan, number, rng, part, place)
+            yield epoch, number, batch, weight, plan.lengths[plan.batches[number]]
+            step += 1
+        number = 0
+
+
+def share_of_batch(corpus: Corpus, plan: Epoch, number: int, rng, part: slice, place: World) -> tuple[dict, float]:
+    """A process's rows, and the weight that makes the processes' mean of means the mean over the whole batch's targets."""
+    answers = plan.answers[plan.batches[number]]
+    if len(answers[part]) == 0:  # fewer rows than processes: a row that counts nothing
+        return make_batch(corpus, plan, number, rng, slice(0, 1)), 0.0
+    batch = make_batch(corpus, plan, number, rng, part)
+    if place.device.type == "cuda":
+        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
+    return batch, float(answers[part].sum() * place.size / answers.sum())
+
+
+def ahead(items: Iterator) -> Iterator:
+    """`items`, made by a thread while the taker works."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        pending = deque(pool.submit(next, items) for _ in range(AHEAD))
+        while True:
+            pending.append(pool.submit(next, items))
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def spent(config: PretrainConfig, progress: dict, reserve_s: float, began: float) -> float:
+    """The share of the training that lies behind, by seconds or, with max_steps, by steps; 1 also when the piece is over."""
+    if time.monotonic() - began + reserve_s >= config.piece_s:
+        return 1.0
+    if config.max_steps:
+        return progress["step"] / config.max_steps
+    return progress["seconds"] / max(config.budget_s - reserve_s, 1e-9)
 
 
 def schedule(config: PretrainConfig, step: int, share: float) -> float:
@@ -145,68 +262,40 @@ def schedule(config: PretrainConfig, step: int, share: float) -> float:
 
 
 @torch.no_grad()
-def held_out_nll(net: GridLM, corpus: Corpus, batch_tokens: int) -> float:
-    """Nats per output token on the held-out pairs, each under its task's trained vector; NaN if there are none."""
-    net.eval()
+def held_out_nll(run: Training) -> float | None:
+    """Nats per output token on the held-out pairs, each under its task's trained vector; None if there are none."""
+    run.net.eval()
     total, count = 0.0, 0
-    for batch in held_out_batches(corpus, batch_tokens):
-        with torch.autocast(net.device.type, torch.bfloat16):
-            output = net(**batch)
-        total, count = total + float(output.loss) * len(output.logits), count + len(output.logits)
-    net.train()
-    return total / count if count else float("nan")
+    with weights_of(run.net, run.ema):
+        for batch in held_out_batches(run.corpus, run.config.batch_tokens):
+            with autocast(run.place.device):
+                output = run.net(**{name: tensor.to(run.place.device) for name, tensor in batch.items()})
+            total, count = total + float(output.loss) * len(output.logits), count + len(output.logits)
+    run.net.train()
+    return total / count if count else None
 
 
-def log_entry(net: GridLM, corpus: Corpus, config: PretrainConfig, progress: dict, recent: list[float]) -> dict:
-    """What the training log holds of the last stretch: losses in nats per output token, speed, work done so far."""
-    weights = sum(p.numel() for name, p in net.named_parameters() if name.startswith("layers."))
-    return {
-        "step": progress["step"],
-        "epoch": progress["epoch"],
-        "tokens": progress["tokens"],
-        "seconds": round(progress["seconds"], 1),
-        "tokens_per_s": round(progress["tokens"] / progress["seconds"]),
-        "flop": 6 * weights * progress["tokens"],
-        "loss": round(sum(recent) / len(recent), 4),
-        "held_out_nll": round(held_out_nll(net, corpus, config.batch_tokens), 4),
-    }
+def first_save(run: Training, progress: dict) -> float:
+    """A usable model before the first step, and the seconds that saving takes."""
+    started = time.monotonic()
+    held_out_nll(run)
+    run.out.mkdir(parents=True, exist_ok=True)
+    save_all(run, progress)
+    return time.monotonic() - started
 
 
-def save(net: GridLM, optimizers, progress: dict, out: Path, entry: dict) -> None:
-    """Model directory, checkpoint and log line; the checkpoint is replaced as a whole."""
-    save_bf16(net, out)
-    temporary = out / "checkpoint.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, temporary / "model.safetensors")
-    for i, optimizer in enumerate(optimizers):
-        state = optimizer.state_dict()["state"]
-        tensors = {f"{p}.{key}": torch.as_tensor(v) for p, values in state.items() for key, v in values.items()}
-        save_file(tensors, temporary / f"optimizer-{i}.safetensors")
-    (temporary / "progress.json").write_text(json.dumps(progress))
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
-    os.replace(temporary, out / "checkpoint")
-    with open(out / "train_log.jsonl", "a") as log:
+def save(run: Training, progress: dict, entry: dict) -> float:
+    """Held-out loss, model, checkpoint and log line; returns the seconds it took."""
+    started = time.monotonic()
+    nll = held_out_nll(run)
+    entry["held_out_nll"] = None if nll is None else round(nll, 4)
+    save_all(run, progress)
+    with open(run.out / "train_log.jsonl", "a") as log:
         log.write(json.dumps(entry) + "\n")
+    tqdm.write(json.dumps(entry))
+    return time.monotonic() - started
 
 
-def save_bf16(net: GridLM, out: Path) -> None:
-    """The weights in bf16 as a transformers directory, shards of at most 16 MB."""
-    state = {name: tensor.to(torch.bfloat16) for name, tensor in net.state_dict().items()}
-    net.save_pretrained(out, state_dict=state, max_shard_size="16MB")
-
-
-def load_checkpoint(folder: Path, net: GridLM, optimizers) -> dict:
-    """Put weights and optimiser states back; returns the progress. CheckpointError if it is not of this model."""
-    try:
-        net.load_state_dict(load_file(folder / "model.safetensors"))
-        for i, optimizer in enumerate(optimizers):
-            tensors = load_file(folder / f"optimizer-{i}.safetensors")
-            state: dict = {}
-            for key, tensor in tensors.items():
-                index, _, name = key.partition(".")
-                state.setdefault(int(index), {})[name] = tensor
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        return json.loads((folder / "progress.json").read_text())
-    except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"checkpoint {folder}: {error}; remove the folder to start anew") from None
+def save_all(run: Training, progress: dict) -> None:
+    checkpoint.save_model(run.net, run.out, run.ema)
+    checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, {**progress, "config": run.settled})

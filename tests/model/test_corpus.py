@@ -1,0 +1,69 @@
+"""Views and batches: every pair once an epoch in another view, nothing but itself under its view, little padding."""
+
+import numpy as np
+import pytest
+
+from ttt_core.arc.augment import task_rng
+from ttt_core.arc.encode import IGNORE
+from ttt_core.arc.tasks import Pair
+from ttt_core.model.corpus import Corpus, length, make_batch, plan_epoch
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    rng = np.random.default_rng(0)
+    pairs = []
+    for i in range(600):
+        h, w = rng.integers(1, 20, 2)
+        size = (h, w) if i % 2 else rng.integers(1, 20, 2)
+        pairs.append((i % 7, Pair(rng.integers(0, 10, (h, w)).astype(np.uint8), rng.integers(0, 10, size).astype(np.uint8))))
+    return Corpus(tuple("abcdefg"), ((),) * 7, tuple(pairs), ())
+
+
+def test_lengths_and_answers_foretell_the_batches(corpus):
+    plan = plan_epoch(corpus, 0, 3, 2048, 900, scale_share=0.5, translate_share=0.5)
+    assert len(set(plan.scales)) == 3 and plan.borders.any()
+    for number in range(len(plan.batches)):
+        batch, indices = make_batch(corpus, plan, number, task_rng(0, "x")), plan.batches[number]
+        assert batch["attention_mask"].sum(1).tolist() == plan.lengths[indices].tolist()
+        assert (batch["labels"] != IGNORE).sum(1).tolist() == plan.answers[indices].tolist()
+    changed = (plan.scales > 1) | plan.borders.any(1)
+    assert plan.lengths[changed].max() <= 900
+
+
+def test_an_epoch_holds_every_pair_once_and_eight_epochs_all_its_dihedrals(corpus):
+    plans = [plan_epoch(corpus, 0, epoch, 2048, 900) for epoch in range(8)]
+    for plan in plans:
+        assert sorted(np.concatenate(plan.batches)) == list(range(len(corpus.pairs)))
+    assert (np.sort([plan.dihedrals for plan in plans], axis=0).T == np.arange(8)).all()
+
+
+def test_padding_is_below_five_percent_and_without_sorting_above(corpus):
+    def padding(batches, lengths):
+        padded = sum(len(b) * lengths[b].max() for b in batches)
+        return 1 - lengths.sum() / padded
+
+    for batch_tokens in (4096, 12288):
+        plan = plan_epoch(corpus, 0, 0, batch_tokens, 900)
+        assert padding(plan.batches, plan.lengths) < 0.05
+        assert all(len(b) * plan.lengths[b].max() <= batch_tokens for b in plan.batches)
+    unsorted = np.array_split(np.random.default_rng(0).permutation(len(plan.lengths)), len(plan.batches))
+    assert padding(unsorted, plan.lengths) > 0.2
+
+
+def test_the_parts_of_two_processes_are_the_whole_batch(corpus):
+    whole = Corpus(corpus.task_ids, (tuple(range(1, 10)),) * 7, corpus.pairs, ())
+    plan = plan_epoch(whole, 0, 0, 4096, 900)
+    all_rows = make_batch(whole, plan, 0, task_rng(0, "s"))
+    for rank in range(2):
+        part = make_batch(whole, plan, 0, task_rng(0, "s"), slice(rank, None, 2))
+        rows = all_rows["input_ids"][rank::2, : part["input_ids"].shape[1]]
+        assert (part["input_ids"] == rows).all() and len(rows) == len(part["task_ids"])
+
+
+def test_length_is_that_of_the_view_as_it_stands(corpus):
+    plan = plan_epoch(corpus, 0, 0, 4096, 900)
+    upright = np.isin(plan.dihedrals, [0, 2])
+    assert upright.any()
+    for i in np.flatnonzero(upright):
+        assert plan.lengths[i] == length(corpus.pairs[i][1])

@@ -1,0 +1,51 @@
+"""torchrun: two processes train as one does with the doubled batch."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from ttt_core.model import step
+from ttt_core.model.pretrain import PretrainConfig, pretrain
+step.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
+toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0)
+pretrain(Path(sys.argv[1]), Path(sys.argv[2]), PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=8, **toy))
+"""
+
+
+@pytest.fixture
+def data(tmp_path):
+    """One task of 17 pairs of 4 x 5 and 5 x 4: the last batch is odd, and rows have unlike numbers of targets."""
+    rng = np.random.default_rng(0)
+    grids = [rng.integers(0, 3, rng.permutation([4, 5])).tolist() for _ in range(17)]
+    pairs = [{"input": g, "output": np.rot90(g).tolist()} for g in grids]
+    (tmp_path / "arc-agi_training_challenges.json").write_text(json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}}))
+    (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [p["output"] for p in pairs[10:]]}))
+    return tmp_path
+
+
+def losses(data, processes, batch_tokens):
+    (data / "train.py").write_text(SCRIPT)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    out = data / f"out-{processes}-{batch_tokens}"
+    line = [sys.executable, *launch, str(data / "train.py"), str(data), str(out), str(batch_tokens)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return np.array([json.loads(text)["loss"] for text in (out / "train_log.jsonl").read_text().splitlines()])
+
+
+def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data):
+    alone, both, half = losses(data, 1, 256), losses(data, 2, 128), losses(data, 1, 128)
+    assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
+    assert np.abs(alone - half).max() > 1e-2

@@ -1,0 +1,138 @@
+"""Training material: a planted leak is refused, and of a challenge file nothing but the demonstrations is learnt."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import preset
+from ttt_core.errors import InputError
+from ttt_core.model.load import load_model
+from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.sources import permutable, read_corpus
+from ttt_core.solve.task import solve_task
+
+TOY = PretrainConfig(
+    1e9, width=64, layers=2, heads=2, batch_tokens=512, max_steps=200, warmup_steps=5, colors="none", save_every_s=1e9
+)
+
+
+def grids(seed, n=5):
+    return np.random.default_rng(seed).integers(0, 3, (n, 2, 3)).tolist()
+
+
+def turned(grid, times):
+    return np.rot90(grid, times).tolist()
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Training tasks t0 and t1 with their solutions, and a challenge file of c0 and c1."""
+    made = {t: [{"input": g, "output": turned(g, i)} for g in grids(i)] for i, t in enumerate(("t0", "t1"))}
+    challenges = {t: {"train": pairs[:4], "test": [{"input": pairs[4]["input"]}]} for t, pairs in made.items()}
+    (tmp_path / "arc-agi_training_challenges.json").write_text(json.dumps(challenges))
+    solutions = {t: [pairs[4]["output"]] for t, pairs in made.items()}
+    (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps(solutions))
+    asked = {f"c{i}": [{"input": g, "output": turned(g, i + 1)} for g in grids(10 + i)] for i in range(2)}
+    write(tmp_path, {t: {"train": pairs[:4], "test": pairs[4:]} for t, pairs in asked.items()})
+    return tmp_path
+
+
+def write(place, challenges):
+    (place / "asked.json").write_text(json.dumps(challenges))
+
+
+def asked(place):
+    return json.loads((place / "asked.json").read_text())
+
+
+def corpus(place, **options):
+    return read_corpus(options.pop("data", place), max_tokens=512, guard=place / "asked.json", **options)
+
+
+def test_material_without_a_leak_passes(place):
+    assert corpus(place).task_ids == ("t0", "t1")
+    assert corpus(place, transductive=place / "asked.json").task_ids == ("t0", "t1", "c0", "c1")
+
+
+@pytest.mark.parametrize("transductive", [False, True])
+@pytest.mark.parametrize("leak", ["id", "demonstration", "test input", "test pair of the training task", "extra"])
+def test_a_planted_leak_is_refused_and_can_be_left_out(place, leak, transductive):
+    challenges, training = asked(place), json.loads((place / "arc-agi_training_challenges.json").read_text())
+    options = {"transductive": place / "asked.json"} if transductive else {}
+    if leak == "id":
+        challenges["t1"] = challenges.pop("c1")
+    elif leak == "demonstration":
+        challenges["c1"]["train"][2] = training["t1"]["train"][3]
+    elif leak == "test input":
+        challenges["c1"]["test"][0]["input"] = training["t1"]["train"][0]["input"]
+    elif leak == "test pair of the training task":
+        challenges["c1"]["test"][0]["input"] = training["t1"]["test"][0]["input"]
+    else:
+        (place / "extra.json").write_text(json.dumps({"t1": challenges["c1"]["test"]}))
+        options["extra"] = place / "extra.json"
+    write(place, challenges)
+    with pytest.raises(InputError, match="leak: training task t1 .* --exclude t1"):
+        corpus(place, **options)
+    assert "t0" in corpus(place, exclude=frozenset(["t1"]), **options).task_ids
+
+
+def test_only_demonstrations_of_the_challenge_file_are_learnt(place):
+    """The file holds its tests' outputs, and the extra pairs repeat them under the task's id: neither may come in."""
+    tests = {t: task["test"] for t, task in asked(place).items()}
+    (place / "extra.json").write_text(json.dumps(tests))
+    learnt = corpus(place, extra=place / "extra.json", transductive=place / "asked.json")
+    seen = {pair.input.tobytes() for _, pair in learnt.pairs}
+    for task_id, (test,) in tests.items():
+        assert np.array(test["input"], np.uint8).tobytes() not in seen, task_id
+    assert learnt.shown == {"c0", "c1"}
+    assert sum(learnt.task_ids[i] in learnt.shown for i, _ in learnt.pairs) == 8
+
+
+def test_a_base_that_knows_a_task_is_refused_unless_from_its_demonstrations(place, tmp_path):
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    transductive = {"transductive": place / "asked.json"}
+    pretrain(place, tmp_path / "shown", short, **transductive)
+    pretrain(None, tmp_path / "again", short, base=tmp_path / "shown", **transductive)
+    with pytest.raises(InputError, match="leak: the base model has learnt task c0"):
+        pretrain(place, tmp_path / "no", short, base=tmp_path / "shown", guard=place / "asked.json")
+    write(place, {"t0": asked(place)["c0"]})
+    with pytest.raises(InputError, match="leak: the base model has learnt with its answers task t0"):
+        pretrain(None, tmp_path / "no", short, base=tmp_path / "shown", **transductive)
+
+
+def test_a_transductive_model_answers_the_tasks_without_adaptation(place, tmp_path):
+    """Its vectors for c0 and c1 turn inputs it has not seen; the same model under swapped vectors does not."""
+    challenges = {}
+    for i, colors in enumerate(([0, 1, 2], [0, 2, 1])):
+        made = {repr(g): {"input": g, "output": np.array(colors)[g].tolist()} for g in grids(30 + i, 61)}
+        *train, test = made.values()
+        challenges[f"c{i}"] = {"train": train, "test": [test]}
+    write(place, challenges)
+    pretrain(None, tmp_path / "model", TOY, transductive=place / "asked.json")
+    model = load_model(tmp_path / "model", device="cpu")
+    config = preset("grid", ["adapt.method=none", "decode.views=1", "rescore.views=1"])
+
+    def solved(vectors_of):
+        right = 0
+        for task_id, entry in challenges.items():
+            train, (test,) = ([Pair(*(np.array(p[k], np.uint8) for k in ("input", "output"))) for p in entry[part]]
+                              for part in ("train", "test"))
+            result = solve_task(model, Task(vectors_of(task_id), tuple(train), (test,)), config, seed=0)
+            right += np.array_equal(result.attempts[0][0], test.output)
+        return right
+
+    assert solved(lambda t: t) == 2
+    assert solved(lambda t: {"c0": "c1", "c1": "c0"}[t]) == 0
+
+
+def test_color_rules_free_what_they_say():
+    def pair(a, b):
+        return Pair(np.array([a], np.uint8), np.array([b], np.uint8))
+
+    pairs = (pair([0, 1, 2], [3, 1]), pair([0, 1, 4], [3, 4]))
+    assert permutable(pairs, "none") == ()
+    assert permutable(pairs, "all") == tuple(range(1, 10))
+    assert permutable(pairs, "outputs_fixed") == (1, 2, 4)
+    assert set(permutable(pairs, "free")) == set(range(1, 10)) - {1, 3}

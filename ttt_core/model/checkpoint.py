@@ -1,0 +1,98 @@
+"""Checkpoints of a training: weights, optimiser states and progress, checksummed and replaced as a whole.
+
+A checkpoint is written beside the old one and takes its place by renaming; the old one stays as `checkpoint.old`, so
+that a whole one stands at every moment, and a torn one is stepped over. Safetensors and JSON only.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ttt_core.errors import CheckpointError
+
+SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limited to 16 MiB
+NAMES = ("checkpoint", "checkpoint.old")
+
+
+def save_model(net: nn.Module, out: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """The weights (of `net`, or those given) in bf16 as a transformers directory in shards."""
+    state = {name: tensor.to(torch.bfloat16) for name, tensor in (weights or net.state_dict()).items()}
+    net.save_pretrained(out, state_dict=state, max_shard_size=SHARD_SIZE)
+
+
+def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None, progress: dict) -> None:
+    """Replace `out/checkpoint`; progress: plain JSON values."""
+    temporary = out / "checkpoint.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    parts = {"model": net.state_dict(), **({"ema": ema} if ema else {})}
+    for i, optimizer in enumerate(optimizers):
+        state = optimizer.state_dict()["state"]
+        parts[f"optimizer-{i}"] = {f"{p}.{k}": torch.as_tensor(v) for p, vs in state.items() for k, v in vs.items()}
+    for name, tensors in parts.items():
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary / f"{name}.safetensors")
+    sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+    (temporary / "progress.json").write_text(json.dumps({"progress": progress, "sha256": sums}))
+    for file in temporary.iterdir():
+        with open(file, "rb") as stream:
+            os.fsync(stream.fileno())
+    new, old = (out / name for name in NAMES)
+    if new.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(new, old)
+    os.replace(temporary, new)
+
+
+def exists(out: Path) -> bool:
+    """Whether a training has left a checkpoint in `out`."""
+    return any((out / name).exists() for name in NAMES)
+
+
+def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> dict:
+    """Put weights and states back from the newest whole checkpoint; returns the progress. CheckpointError if none is whole."""
+    faults = []
+    for folder in (out / name for name in NAMES if (out / name).exists()):
+        try:
+            progress = _verified(folder)
+            _restore(folder, net, optimizers, ema)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            faults.append(f"{folder}: {error}")
+            continue
+        if faults:
+            warnings.warn(f"checkpoint {faults[0]}; the one before it is taken, step {progress['step']}", stacklevel=2)
+        return progress
+    raise CheckpointError(f"checkpoint {'; '.join(faults)}; remove the folder to start anew")
+
+
+def _verified(folder: Path) -> dict:
+    told = json.loads((folder / "progress.json").read_text())
+    for name, expected in told["sha256"].items():
+        if _sha256(folder / name) != expected:
+            raise ValueError(f"{name} does not match its checksum")
+    return told["progress"]
+
+
+def _restore(folder: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> None:
+    device = str(next(net.parameters()).device)
+    net.load_state_dict(load_file(folder / "model.safetensors", device=device))
+    for name, tensor in load_file(folder / "ema.safetensors", device=device).items() if ema is not None else ():
+        ema[name].copy_(tensor)
+    for i, optimizer in enumerate(optimizers):
+        state: dict = {}
+        for key, tensor in load_file(folder / f"optimizer-{i}.safetensors").items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

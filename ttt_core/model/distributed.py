@@ -1,0 +1,54 @@
+"""The processes that `torchrun` started, or this one alone: the same training either way.
+
+Every process holds the whole model and takes its part of every batch; DDP averages the gradients. What must be
+decided together (is the time up?) process 0 decides and tells over gloo, so that no GPU is waited for.
+"""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+
+@dataclass(frozen=True)
+class World:
+    """rank and size of the group of processes; device: this process's."""
+
+    rank: int
+    size: int
+    device: torch.device
+    control: object = None  # gloo group for decisions; None when alone
+
+    def agree(self, value: float) -> float:
+        """Process 0's value, in every process."""
+        if self.control is None:
+            return value
+        told = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(told, src=0, group=self.control)
+        return float(told)
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of `value` over the processes."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+
+@contextlib.contextmanager
+def world():
+    """Join the group that the environment names (torchrun's variables), and leave it at the end; yields a World."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    has_cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if has_cuda else torch.device("cpu")
+    if has_cuda:
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    dist.init_process_group("nccl" if has_cuda else "gloo")
+    try:
+        yield World(dist.get_rank(), size, device, dist.new_group(backend="gloo"))
+    finally:
+        dist.destroy_process_group()

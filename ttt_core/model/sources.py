@@ -1,0 +1,147 @@
+"""Where pretraining pairs come from: training tasks, generated pairs, a challenge file's demonstrations; and the leakage guard.
+
+Reads Kaggle-named files and RE-ARC-like extra pairs into a `Corpus`. Of a challenge file only the demonstrations are
+taken, whatever else stands in it. Not here: views, batches (`corpus.py`).
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ttt_core.arc import augment
+from ttt_core.arc.metric import read_solutions
+from ttt_core.arc.tasks import N_COLORS, Pair, Task, grid_fault, read_challenges, to_grid
+from ttt_core.errors import InputError
+from ttt_core.model.corpus import Corpus, length
+
+COLOR_RULES = ("none", "free", "outputs_fixed", "all")
+
+
+def read_corpus(
+    data: Path | None,
+    extra: Path | None = None,
+    *,
+    max_tokens: int,
+    transductive: Path | None = None,
+    colors: str = "free",
+    hold_out: frozenset[str] = frozenset(),
+    exclude: frozenset[str] = frozenset(),
+    guard: Path | None = None,
+) -> Corpus:
+    """Training tasks of `data` (all their pairs) with `extra` pairs of the same tasks, and the demonstrations of `transductive`.
+
+    Equal pairs of one task are taken once, sequences above max_tokens dropped. hold_out: ids of tasks whose test pairs
+    (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether.
+    guard: challenge file that must share neither a task id nor a pair with `data` and `extra`; InputError if it does.
+    """
+    if data is None and transductive is None:
+        raise InputError("no training material: give --data, --transductive, or both")
+    tasks = {task.id: task for task in read_training_tasks(data) if task.id not in exclude} if data else {}
+    generated = read_extra(extra, tasks) if extra else {}
+    if guard:
+        learnt = [(t.id, pair) for t in tasks.values() for pair in (*t.train, *t.test, *generated.get(t.id, ()))]
+        refuse_leaks(set(tasks), learnt, guard)
+    shown = [t for t in read_demonstrations(transductive) if t.id not in exclude] if transductive else []
+    for task in shown:
+        if task.id in tasks:
+            raise InputError(f"task {task.id}: in {data} and in {transductive}; leave it out with --exclude {task.id}")
+        tasks[task.id] = split_last(task) if task.id in hold_out else task
+    missing = sorted(hold_out - set(tasks))
+    if missing:
+        raise InputError(f"hold-out task {missing[0]}: not among the training tasks of {data or transductive}")
+    pairs, held_out, free = [], [], []
+    for index, task in enumerate(tasks.values()):
+        kept_out = task.test if task.id in hold_out else ()
+        originals = task.train if kept_out else (*task.train, *task.test)
+        free.append(permutable(originals, colors))
+        learnt = distinct((*originals, *generated.get(task.id, ())))
+        pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
+        held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
+    if not pairs:
+        raise InputError(f"{data or transductive}: no pair of at most {max_tokens} tokens; raise --max-tokens")
+    return Corpus(tuple(tasks), tuple(free), tuple(pairs), tuple(held_out), frozenset(task.id for task in shown))
+
+
+def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
+    """Colours that a view may exchange. none; all but 0; outputs_fixed: those that some input shows, but 0; free: see augment."""
+    if rule == "free":
+        return augment.free_colors(pairs)
+    if rule == "outputs_fixed":
+        return tuple(sorted(set().union(*(np.unique(p.input).tolist() for p in pairs)) - {0}))
+    return tuple(range(1, N_COLORS)) if rule == "all" else ()
+
+
+def read_training_tasks(data: Path) -> list[Task]:
+    """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
+    solutions = read_solutions(data / "arc-agi_training_solutions.json")
+    tasks = read_challenges(data / "arc-agi_training_challenges.json").tasks
+    return [
+        Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True))) for t in tasks
+    ]
+
+
+def read_demonstrations(challenges: Path) -> list[Task]:
+    """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt."""
+    return [Task(task.id, task.train, ()) for task in read_challenges(challenges).tasks]
+
+
+def split_last(task: Task) -> Task:
+    """The last demonstration as the test pair; InputError if it is the only one."""
+    if len(task.train) < 2:
+        raise InputError(f"hold-out task {task.id}: has one demonstration only; hold out another")
+    return Task(task.id, task.train[:-1], task.train[-1:])
+
+
+def distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs without repetitions, in order."""
+    return list({digest(p.input, p.output): p for p in pairs}.values())
+
+
+def read_extra(path: Path, tasks: dict[str, Task]) -> dict[str, list[Pair]]:
+    """Generated pairs {task id: [pair, ...]} from one JSON file, gzipped or not (the layout of RE-ARC), for `tasks` only."""
+    try:
+        opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+        with opened as file:
+            raw = json.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"extra pairs {path}: {error}; give a JSON file of task id to list of pairs") from None
+    return {key: [_extra_pair(path, key, pair) for pair in raw[key]] for key in tasks if key in raw}
+
+
+def _extra_pair(path: Path, task_id: str, pair) -> Pair:
+    fault = "no pair" if not isinstance(pair, dict) else grid_fault(pair.get("input")) or grid_fault(pair.get("output"))
+    if fault:
+        raise InputError(f"extra pairs {path} task {task_id}: {fault}; give {{'input': grid, 'output': grid}} for each")
+    return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
+
+
+def refuse_leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> None:
+    """InputError if a task id, a pair or a test input of the challenge file `guard` is in the training material."""
+    seen: dict[bytes, str] = {}
+    for task_id, pair in pairs:
+        seen[digest(pair.input)] = seen[digest(pair.input, pair.output)] = task_id
+    for task in read_challenges(guard).tasks:
+        asked = [digest(p.input, p.output) for p in task.train] + [digest(p.input) for p in task.test]
+        source = task.id if task.id in ids else next((seen[d] for d in asked if d in seen), None)
+        if source:
+            raise InputError(
+                f"leak: training task {source} shows what task {task.id} of {guard} asks; "
+                f"leave it out with --exclude {source}"
+            )
+
+
+def refuse_base(base_ids: set[str], guard: Path, transductive: bool) -> None:
+    """InputError if a base model holds vectors of tasks of `guard`, learnt from more than a transductive run may use."""
+    known = [task.id for task in read_challenges(guard).tasks if task.id in base_ids]
+    if known:
+        why = "learnt with its answers" if transductive else "learnt"
+        raise InputError(f"leak: the base model has {why} task {known[0]} of {guard}; start from another base")
+
+
+def digest(*grids: np.ndarray) -> bytes:
+    """A hash of grids, shape included."""
+    return hashlib.blake2b(b"".join(bytes(g.shape) + g.tobytes() for g in grids), digest_size=16).digest()

@@ -1,0 +1,43 @@
+"""How much of the machine a training uses: FLOP of a batch against the rate of a plain matrix product.
+
+FLOP are those the model needs for real tokens, forward and backward: 6 a weight and token, 12 a layer, channel and
+pair of tokens of one sequence for attention (Chowdhery et al. 2022, appendix B). Padding and the optimiser's own
+products count as nothing, so they lower the utilisation.
+"""
+
+import ctypes
+import sys
+import time
+
+import numpy as np
+import torch
+
+
+def matmul_rate(device: torch.device, repeats: int = 8) -> float:
+    """FLOP/s of the best of `repeats` bf16 products, of sizes that suit the device."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(repeats + 1):
+        started = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def training_flop(matrix_weights: int, layers: int, width: int, lengths: np.ndarray) -> float:
+    """FLOP of a training step on sequences of these lengths, without padding."""
+    lengths = lengths.astype(np.float64)
+    return float(6 * matrix_weights * lengths.sum() + 12 * layers * width * (lengths**2).sum())
+
+
+def keep_memory() -> None:
+    """Make glibc keep freed memory: a step on CPU else spends a fifth of its time in page faults of tensors made anew.
+
+    Does nothing without glibc. The numbers are M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX and M_ARENA_MAX of malloc.h.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    for option, value in ((-1, -1), (-2, 2**28), (-4, 0), (-8, 1)) if mallopt else ():
+        mallopt(option, value)

@@ -1,0 +1,67 @@
+"""One optimiser step of pretraining: loss, gradients, Muon and AdamW, averaged weights.
+
+Knows nothing of files, time or where batches come from.
+"""
+
+import contextlib
+
+import torch
+from torch import Tensor, nn
+
+from ttt_core.errors import NonFiniteError
+from ttt_core.model.load import compute_dtype
+
+
+def train_step(model: nn.Module, optimizers, batch: dict, clip_norm: float, weight: float = 1.0) -> Tensor:
+    """One step; the loss in nats per output token, times `weight`. NonFiniteError leaves the weights as they were."""
+    device = batch["input_ids"].device
+    with autocast(device):
+        loss = model(**batch).loss * weight
+    loss.backward()
+    parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
+    if not torch.isfinite(norm):
+        raise NonFiniteError(f"gradient norm {float(norm)}: lower the learning rate and resume from the checkpoint")
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def autocast(device: torch.device):
+    """bfloat16 where the hardware multiplies in it, else float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+
+
+def make_optimizers(net: nn.Module, config) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else."""
+    named = list(net.named_parameters())
+    matrices = [p for name, p in named if name.startswith("layers.") and p.ndim == 2]
+    vectors = [p for name, p in named if "_vectors." in name]
+    taken = {id(p) for p in (*matrices, *vectors)}
+    rest = [p for _, p in named if id(p) not in taken]
+    groups = [{"params": vectors, "lr": config.vector_lr}, {"params": rest, "lr": config.lr}]
+    return [
+        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.0),
+        torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+@torch.no_grad()
+def update_ema(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
+    """Move the averaged weights towards the current ones; early on faster, so that the start is soon forgotten."""
+    decay = min(decay, (step + 1) / (step + 10))
+    torch._foreach_lerp_(list(ema.values()), [net.state_dict()[name] for name in ema], 1 - decay)
+
+
+@contextlib.contextmanager
+def weights_of(net: nn.Module, weights: dict[str, Tensor] | None):
+    """Within the context the parameters of `net` are `weights`, where there are any."""
+    own = {name: p.data for name, p in net.named_parameters()} if weights else {}
+    for name, p in net.named_parameters() if weights else ():
+        p.data = weights[name]
+    try:
+        yield
+    finally:
+        for name, p in net.named_parameters() if weights else ():
+            p.data = own[name]

@@ -1,0 +1,74 @@
+"""What a training notes of itself: a line of figures each stretch between two saves, and what it is bound to.
+
+A line of `train_log.jsonl`: totals so far (step, epoch, tokens, flop, seconds), and of the stretch loss (nats per output
+token), seconds_per_step, tokens_per_s, flop_per_s, utilisation (of matmul_flop_per_s), padding_share and data_wait_share. Not here: the loop.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ttt_core.errors import CheckpointError
+from ttt_core.model.corpus import Corpus
+
+
+def fresh_stretch() -> dict:
+    """Counters of a stretch that begins."""
+    return {"loss": 0.0, "steps": 0, "waited_s": 0.0, "tokens": 0, "padded": 0, "flop": 0.0}
+
+
+def note(stretch: dict, loss: torch.Tensor, lengths: np.ndarray, padded: int, flop: float) -> None:
+    """Count one step in: its loss stays on its device until the stretch ends."""
+    stretch["loss"] = stretch["loss"] + loss
+    stretch["steps"] += 1
+    stretch["tokens"] += int(lengths.sum())
+    stretch["padded"] += padded
+    stretch["flop"] += flop
+
+
+def log_entry(progress: dict, stretch: dict, seconds: float, matmul_rate: float) -> dict:
+    """The log line of a stretch of `seconds`; matmul_rate in FLOP/s of all devices together."""
+    rate = stretch["flop"] / seconds
+    return {
+        "step": progress["step"],
+        "epoch": progress["epoch"],
+        "tokens": progress["tokens"],
+        "flop": round(progress["flop"]),
+        "seconds": round(progress["seconds"], 1),
+        "loss": round(float(stretch["loss"]) / stretch["steps"], 4),
+        "seconds_per_step": round(seconds / stretch["steps"], 4),
+        "tokens_per_s": round(stretch["tokens"] / seconds),
+        "flop_per_s": round(rate),
+        "matmul_flop_per_s": round(matmul_rate),
+        "utilisation": round(rate / matmul_rate, 4),
+        "padding_share": round(1 - stretch["tokens"] / stretch["padded"], 4),
+        "data_wait_share": round(stretch["waited_s"] / seconds, 4),
+    }
+
+
+def trim_log(log: Path, step: int) -> None:
+    """Drop the lines after `step`: the training goes on from there."""
+    if log.exists():
+        kept = [line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        log.write_text("".join(kept))
+
+
+def fingerprint(corpus: Corpus) -> str:
+    """A hash of all that is learnt: ids and pairs in order, and the colours left free."""
+    told = hashlib.blake2b(repr((corpus.task_ids, corpus.free)).encode(), digest_size=16)
+    for index, pair in corpus.pairs:
+        told.update(repr((index, pair.input.shape)).encode() + pair.input.tobytes() + pair.output.tobytes())
+    return told.hexdigest()
+
+
+def refuse_other(out: Path, stored: dict, asked: dict, may_change: set[str]) -> None:
+    """CheckpointError naming the first option in which the training that left `out` differs from the one asked for."""
+    for name, value in asked.items():
+        if name not in may_change and stored.get(name) != value:
+            raise CheckpointError(
+                f"checkpoint in {out}: {name} was {stored.get(name)}, now {value}; "
+                "give the same, or another --out and this one as --base"
+            )
