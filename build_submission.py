@@ -141,7 +141,10 @@ def find_faults(out: Path) -> list[str]:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             faults += file_faults(file)
     return faults or [
-        fault for name in LAYOUTS for rerun in (False, True) for fault in rehearse(dataset, kernel, metadata, name, rerun)
+        fault
+        for name in LAYOUTS
+        for rerun in (False, True)
+        for fault in rehearse(dataset, kernel, metadata, name, rerun)
     ]
 
 
@@ -168,8 +171,15 @@ def kernel_faults(metadata: dict, folder: Path) -> list[str]:
     if not 5 <= len(title) <= 50:
         faults.append(f"title {title!r}: has {len(title)} characters; give 5 to 50")
     if not owner or slug != slugify(title):
-        faults.append(f"id {metadata.get('id')!r}: its slug is not that of the title, {slugify(title)}; make them agree")
-    for field, wanted in {"language": "python", "kernel_type": "notebook", "enable_internet": False, "enable_gpu": True}.items():
+        faults.append(
+            f"id {metadata.get('id')!r}: its slug is not that of the title, {slugify(title)}; make them agree"
+        )
+    for field, wanted in {
+        "language": "python",
+        "kernel_type": "notebook",
+        "enable_internet": False,
+        "enable_gpu": True,
+    }.items():
         if metadata.get(field) != wanted or type(metadata.get(field)) is not type(wanted):
             faults.append(f"{field} {metadata.get(field)!r}: a submission needs {wanted!r}")
     if metadata.get("machine_shape") not in MACHINES:
@@ -216,7 +226,12 @@ def rehearse(dataset: Path, kernel: Path, metadata: dict, layout: str, rerun: bo
         environ = {"PATH": os.environ["PATH"], "HOME": scratch, **kaggle_environ(rerun)}
         try:
             ran = subprocess.run(
-                [sys.executable, "-c", "\n".join(code)], cwd=root, env=environ, capture_output=True, text=True, timeout=60
+                [sys.executable, "-c", "\n".join(code)],
+                cwd=root,
+                env=environ,
+                capture_output=True,
+                text=True,
+                timeout=60,
             )
             reason = ran.stderr.strip().splitlines()[-1:] if ran.returncode else []
         except subprocess.TimeoutExpired:

@@ -19,7 +19,18 @@ def run_bench(name: str, out: Path, *options: str) -> dict:
 
 
 def test_search(tmp_path):
-    options = ("--tasks", "1", "--views", "2", "--train-s", "1", "--adapt-steps", "20", "--data", str(tmp_path / "data"))
+    options = (
+        "--tasks",
+        "1",
+        "--views",
+        "2",
+        "--train-s",
+        "1",
+        "--adapt-steps",
+        "20",
+        "--data",
+        str(tmp_path / "data"),
+    )
     figures = run_bench("search", tmp_path, *options)
     assert figures["candidates_equal"] is True
     assert {"speedup_vs_recursive", "speedup_vs_generate", "scoring_speedup"} <= figures.keys()

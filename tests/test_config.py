@@ -28,14 +28,21 @@ def test_overrides_change_one_field():
 
 @pytest.mark.parametrize(
     ("override", "near"),
-    [("adapt.rnak=64", "rank"), ("adpat.rank=64", "adapt"), ("adapt.method=lroa", "lora"), ("model.format=qwen", "qwen-chat")],
+    [
+        ("adapt.rnak=64", "rank"),
+        ("adpat.rank=64", "adapt"),
+        ("adapt.method=lroa", "lora"),
+        ("model.format=qwen", "qwen-chat"),
+    ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(override, near):
     with pytest.raises(InputError, match=f"nearest known name is {near}"):
         config.preset("grid", [override])
 
 
-@pytest.mark.parametrize("override", ["adapt.rank=0", "adapt.embedding_lr=-1", "decode.floor=2", "decode.draft_views=0"])
+@pytest.mark.parametrize(
+    "override", ["adapt.rank=0", "adapt.embedding_lr=-1", "decode.floor=2", "decode.draft_views=0"]
+)
 def test_a_value_out_of_range_names_field_value_and_remedy(override):
     name, value = override.split("=")
     with pytest.raises(InputError, match=rf"{name}={value}.*give"):

@@ -40,7 +40,9 @@ def pretrain(
     budget_s: Annotated[float, typer.Option(help="seconds of training in all")],
     data: Annotated[Path | None, typer.Option(help="folder that `data` wrote: its training files are learnt")] = None,
     extra: Annotated[Path | None, typer.Option(help="generated pairs, such as re_arc.json.gz")] = None,
-    transductive: Annotated[Path | None, typer.Option(help="challenge file whose demonstrations are learnt too")] = None,
+    transductive: Annotated[
+        Path | None, typer.Option(help="challenge file whose demonstrations are learnt too")
+    ] = None,
     base: Annotated[Path | None, typer.Option(help="model folder to start from; else from nothing")] = None,
     challenges: Annotated[Path | None, typer.Option(help="file to be evaluated on; refused as training data")] = None,
     hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,

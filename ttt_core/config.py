@@ -30,7 +30,9 @@ class AdaptConfig:
     """How a model is adapted to one task."""
 
     method: typing.Literal["none", "vectors", "lora", "full"] = "lora"  # vectors: GridLM's task vectors alone
-    targets: typing.Literal["all_outputs", "leave_one_out", "leave_two_out", "both"] = "leave_one_out"  # of a TextFormat
+    targets: typing.Literal["all_outputs", "leave_one_out", "leave_two_out", "both"] = (
+        "leave_one_out"  # of a TextFormat
+    )
     steps: int = 64  # optimiser steps at most; the deadline may end it earlier
     batch_tokens: int = 2048  # tokens of one optimiser step, at least one sequence
     lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"

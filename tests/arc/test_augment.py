@@ -20,7 +20,11 @@ def test_invert_undoes_apply(grid, augmentation):
 
 def test_the_eight_dihedrals_differ():
     grid = np.array([[1, 2, 3], [4, 5, 6]], np.uint8)
-    seen = {augment.apply(augment.Augmentation(d), grid).tobytes() + bytes(augment.apply(augment.Augmentation(d), grid).shape) for d in range(8)}
+    seen = {
+        augment.apply(augment.Augmentation(d), grid).tobytes()
+        + bytes(augment.apply(augment.Augmentation(d), grid).shape)
+        for d in range(8)
+    }
     assert len(seen) == 8
 
 
@@ -41,5 +45,8 @@ def test_the_first_view_is_the_task_and_zero_is_never_moved(colors):
 
 
 def test_colours_in_every_pair_are_not_free():
-    pairs = (Pair(np.array([[1, 5]], np.uint8), np.array([[2, 0]], np.uint8)), Pair(np.array([[3, 5]], np.uint8), np.array([[2]], np.uint8)))
+    pairs = (
+        Pair(np.array([[1, 5]], np.uint8), np.array([[2, 0]], np.uint8)),
+        Pair(np.array([[3, 5]], np.uint8), np.array([[2]], np.uint8)),
+    )
     assert augment.free_colors(pairs) == (1, 3, 4, 6, 7, 8, 9)

@@ -47,7 +47,9 @@ def test_ragged_tokens_are_no_grid():
 def test_a_query_with_its_answer_is_the_training_sequence(name):
     """What is asked at test time is what was trained: the same tokens and positions."""
     form, rng = encode.format_named(name), np.random.default_rng(0)
-    pairs = tuple(Pair(rng.integers(0, 9, (2, 3)).astype(np.uint8), rng.integers(0, 9, (3, 2)).astype(np.uint8)) for _ in range(3))
+    pairs = tuple(
+        Pair(rng.integers(0, 9, (2, 3)).astype(np.uint8), rng.integers(0, 9, (3, 2)).astype(np.uint8)) for _ in range(3)
+    )
     trained = form.training(Task("t", pairs, ()))[-1]
     query = form.query(Task("t", pairs[:-1], pairs[-1:]), 0)
     answer = encode.answer_ids(form.grammar, pairs[-1].output)
@@ -62,7 +64,10 @@ def text(form, sequence) -> str:
 
 TWO = Task(
     "t",
-    (Pair(np.array([[1, 2], [3, 4]], np.uint8), np.array([[5, 6]], np.uint8)), Pair(np.array([[7]], np.uint8), np.array([[8], [9]], np.uint8))),
+    (
+        Pair(np.array([[1, 2], [3, 4]], np.uint8), np.array([[5, 6]], np.uint8)),
+        Pair(np.array([[7]], np.uint8), np.array([[8], [9]], np.uint8)),
+    ),
     (Pair(np.array([[0]], np.uint8), None),),
 )
 GOLDEN = {
@@ -81,7 +86,15 @@ def test_queries_are_golden_strings(name):
     assert len(set(form.symbols)) == form.vocab_size == form.grammar.vocab_size
 
 
-@pytest.mark.parametrize(("targets", "contexts"), [("leave_one_out", [2, 2, 2]), ("leave_two_out", [2, 2, 2] + [1] * 6), ("all_outputs", [2]), ("both", [2, 2, 2, 2])])
+@pytest.mark.parametrize(
+    ("targets", "contexts"),
+    [
+        ("leave_one_out", [2, 2, 2]),
+        ("leave_two_out", [2, 2, 2] + [1] * 6),
+        ("all_outputs", [2]),
+        ("both", [2, 2, 2, 2]),
+    ],
+)
 def test_targets_name_which_demonstrations_are_left_out(targets, contexts):
     pairs = tuple(Pair(np.array([[i]], np.uint8), np.array([[i + 5]], np.uint8)) for i in range(3))
     form = encode.format_named("digits")

@@ -53,7 +53,9 @@ def one_pass(model: LoadedModel, query: Query, answer: list[int]) -> np.ndarray:
     """Log-probs (T + 1, V) before each answer token and after the last, by a full pass."""
     positions, state = [query.prefix.positions], model.format.grammar.start(1)
     for step, token in enumerate(answer):
-        positions.append(model.format.positions(np.array([len(query.prefix)]), np.array([step]), state.rows, state.cols))
+        positions.append(
+            model.format.positions(np.array([len(query.prefix)]), np.array([step]), state.rows, state.cols)
+        )
         state = model.format.grammar.advance(state, np.array([token]))
     inputs = {"input_ids": np.append(query.prefix.ids, answer), "position_ids": np.concatenate(positions)}
     inputs = {name: torch.from_numpy(array.astype(np.int64))[None].to(model.device) for name, array in inputs.items()}
@@ -158,7 +160,9 @@ def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[s
                     total = one_pass(model, query, list(ids[:-1]))[np.arange(len(ids)), list(ids)].sum()
                     missed += bool(total >= np.log(FLOOR) + 1e-6 and ids not in own)
     for name, r in results.items():
-        print(f"  {name:10} search {r.search_s:7.1f} s  peak {r.peak_gib:.2f} GiB  {({k: int(v) for k, v in r.tokens.items()})}")
+        print(
+            f"  {name:10} search {r.search_s:7.1f} s  peak {r.peak_gib:.2f} GiB  { ({k: int(v) for k, v in r.tokens.items()}) }"
+        )
     print(f"  scoring: ours {mine.score_s:.1f} s, one by one {one_by_one_s:.1f} s, largest difference {gap:.1e} nats")
     figures = {"speedup_vs_recursive": results["recursion"].search_s / mine.search_s, "candidates_equal": missed == 0}
     figures["scoring_speedup"] = one_by_one_s / mine.score_s
@@ -174,9 +178,13 @@ def ours(model, queries, views, kept: list, counts: Counter) -> list[dict]:
     grammar = model.format.grammar
 
     def drafts(i: int):
-        return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in pool(model, found, views)[: config.drafts]]
+        return [
+            answer_ids(grammar, augment.apply(views[i], grid)) for grid in pool(model, found, views)[: config.drafts]
+        ]
 
-    asked = search(model, queries, config, float("inf"), drafts=drafts, first=config.draft_views, kept=kept, counts=counts)
+    asked = search(
+        model, queries, config, float("inf"), drafts=drafts, first=config.draft_views, kept=kept, counts=counts
+    )
     for i, answers in asked:
         found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
@@ -187,7 +195,9 @@ def trained(tasks, seconds: float, device: str) -> LoadedModel:
     torch.manual_seed(0)
     format, rng = FORMATS["digits"], np.random.default_rng(0)
     shape = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6}
-    net = LlamaForCausalLM(LlamaConfig(vocab_size=format.vocab_size, bos_token_id=14, eos_token_id=13, **shape)).to(device)
+    net = LlamaForCausalLM(LlamaConfig(vocab_size=format.vocab_size, bos_token_id=14, eos_token_id=13, **shape)).to(
+        device
+    )
     model = LoadedModel(net, format, torch.device(device), torch.bfloat16, torch.float32, path="", sha256="")
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.95))
     began, losses = time.monotonic(), []
@@ -224,7 +234,9 @@ def main(
     if not (data / "arc-agi_evaluation_challenges.json").is_file():
         write_edition("arc-agi-1", data)
     chosen = select_tasks(read_challenges(data / "arc-agi_evaluation_challenges.json"), str(tasks))
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}")
+    print(
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}"
+    )
     print(f"{len(chosen)} ARC-AGI-1 evaluation tasks with the fewest cells, {views} views, floor {FLOOR}, float32")
     figures = {}
     if model is None:

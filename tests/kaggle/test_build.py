@@ -70,7 +70,12 @@ def test_a_parameter_that_the_notebook_does_not_declare_is_an_error(tmp_path):
 
 
 def test_options_reach_the_kernel_metadata(tmp_path):
-    options = {"slug": "my-try", "competition": "c-2", "model": "a/b/transformers/c/1", "machine_shape": "NvidiaTeslaT4"}
+    options = {
+        "slug": "my-try",
+        "competition": "c-2",
+        "model": "a/b/transformers/c/1",
+        "machine_shape": "NvidiaTeslaT4",
+    }
     bundle.stage_kernel(tmp_path / "kernel", "me", PROFILE, **options)
     metadata = json.loads((tmp_path / "kernel/kernel-metadata.json").read_text())
     assert metadata["id"] == "me/my-try" and metadata["title"] == "my try"

@@ -35,7 +35,11 @@ def dataset(tmp_path_factory) -> Path:
     bundle.stage_dataset(folder, "owner")
     shutil.rmtree(folder / "model")
     GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("a",))).save_pretrained(folder / "model")
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in ("MANIFEST.json", "dataset-metadata.json")]
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and file.name not in ("MANIFEST.json", "dataset-metadata.json")
+    ]
     manifest = {file.relative_to(folder).as_posix(): bundle.environment.fingerprint(file) for file in files}
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
     return folder

@@ -18,7 +18,12 @@ ROOT = Path(__file__).parents[2]
 COMMIT = "c" * 40
 TOKEN = "hf_" + "Good" * 6
 WEIGHTS = bytes(range(256)) * 94_000  # 24 MB: huggingface_hub writes pieces of 10 MB
-FILES = {"config.json": b'{"model_type": "gpt2"}', "model.safetensors": WEIGHTS, "code.py": b"raise SystemExit", "old.bin": b"\x80"}
+FILES = {
+    "config.json": b'{"model_type": "gpt2"}',
+    "model.safetensors": WEIGHTS,
+    "code.py": b"raise SystemExit",
+    "old.bin": b"\x80",
+}
 REPOS = {"open/model": "", "closed/model": TOKEN, "open/pickled": ""}  # id to the token it wants
 
 
@@ -47,7 +52,12 @@ class Hub(BaseHTTPRequestHandler):
         if "/tree/" in path:
             tree = [{"type": "file", "path": n, "size": len(FILES[n]), "oid": self.etag(FILES[n])} for n in names]
             return self.send(200, json.dumps(tree).encode())
-        info = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": name} for name in names], "gated": bool(REPOS[repo])}
+        info = {
+            "id": repo,
+            "sha": COMMIT,
+            "siblings": [{"rfilename": name} for name in names],
+            "gated": bool(REPOS[repo]),
+        }
         self.send(200, json.dumps(info).encode())
 
     def etag(self, content: bytes) -> str:
@@ -56,7 +66,11 @@ class Hub(BaseHTTPRequestHandler):
     def file(self, content: bytes):
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.send_response(206 if start else 200)
-        for name, value in {"ETag": f'"{self.etag(content)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}.items():
+        for name, value in {
+            "ETag": f'"{self.etag(content)}"',
+            "X-Repo-Commit": COMMIT,
+            "Accept-Ranges": "bytes",
+        }.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content) - start))
         if start:
@@ -104,9 +118,21 @@ def ask(hub, tmp_path, model, *, offline="0", port=None, fallback=False, **envir
         "except TTTError as error: print(error, file=sys.stderr)"
     )
     base = {name: value for name, value in os.environ.items() if name not in access.TOKENS}
-    base |= {"HF_ENDPOINT": f"http://127.0.0.1:{port or hub.server_port}", "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": offline}
-    base |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "no_proxy": "*", **environ}
-    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=base, capture_output=True, text=True, timeout=60)
+    base |= {
+        "HF_ENDPOINT": f"http://127.0.0.1:{port or hub.server_port}",
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": offline,
+    }
+    base |= {
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "no_proxy": "*",
+        **environ,
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=base, capture_output=True, text=True, timeout=60
+    )
     assert ran.returncode == 0, ran.stderr[-2000:]
     return ran.stdout.strip(), ran.stderr.strip()
 
@@ -141,7 +167,9 @@ def test_an_interrupted_download_is_resumed(hub, tmp_path):
     if not path:  # this release of huggingface_hub does not go on by itself: the next call does
         path, message = ask(hub, tmp_path, "open/model")
     assert (Path(path) / "model.safetensors").read_bytes() == WEIGHTS, message
-    assert any(asked.startswith("bytes=") and asked != "bytes=0-" for name, _, asked in hub.seen if "safetensors" in name)
+    assert any(
+        asked.startswith("bytes=") and asked != "bytes=0-" for name, _, asked in hub.seen if "safetensors" in name
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ def bench(tmp_path, *options):
 def test_the_bench_writes_shares_that_are_shares(tmp_path):
     toy = "--width 32 --layers 1 --heads 2 --batch-tokens 2048 --max-tokens 128 --steps 3"
     figures = bench(tmp_path, *toy.split())
-    assert 0 < figures["utilisation"] < 1 and 0 <= figures["padding_share"] < 0.05 and 0 <= figures["data_wait_share"] < 1
+    assert (
+        0 < figures["utilisation"] < 1 and 0 <= figures["padding_share"] < 0.05 and 0 <= figures["data_wait_share"] < 1
+    )
     assert figures["flop_per_s"] > 6 * 10_000 * figures["tokens_per_s"]  # 4 * 32**2 + 3 * 32 * 64 weights in a layer
 
 

@@ -16,7 +16,9 @@ def corpus():
     for i in range(600):
         h, w = rng.integers(1, 20, 2)
         size = (h, w) if i % 2 else rng.integers(1, 20, 2)
-        pairs.append((i % 7, Pair(rng.integers(0, 10, (h, w)).astype(np.uint8), rng.integers(0, 10, size).astype(np.uint8))))
+        pairs.append(
+            (i % 7, Pair(rng.integers(0, 10, (h, w)).astype(np.uint8), rng.integers(0, 10, size).astype(np.uint8)))
+        )
     return Corpus(tuple("abcdefg"), ((),) * 7, tuple(pairs), ())
 
 

@@ -29,7 +29,9 @@ def data(tmp_path):
     rng = np.random.default_rng(0)
     grids = [rng.integers(0, 3, rng.permutation([4, 5])).tolist() for _ in range(17)]
     pairs = [{"input": g, "output": np.rot90(g).tolist()} for g in grids]
-    (tmp_path / "arc-agi_training_challenges.json").write_text(json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}}))
+    (tmp_path / "arc-agi_training_challenges.json").write_text(
+        json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}})
+    )
     (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [p["output"] for p in pairs[10:]]}))
     return tmp_path
 

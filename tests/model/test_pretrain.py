@@ -118,7 +118,9 @@ def test_averaged_weights_are_the_model_and_resume(data, tmp_path):
     pretrain(data, tmp_path / "whole", config(6, ema=0.9))
     pretrain(data, tmp_path / "parts", config(6, ema=0.9, piece_s=1e-9))  # nothing but the first save
     pretrain(data, tmp_path / "parts", config(6, ema=0.9))
-    averaged, raw = (load_file(tmp_path / "whole" / n) for n in ("checkpoint/ema.safetensors", "checkpoint/model.safetensors"))
+    averaged, raw = (
+        load_file(tmp_path / "whole" / n) for n in ("checkpoint/ema.safetensors", "checkpoint/model.safetensors")
+    )
     model, resumed = (load_model(tmp_path / n, device="cpu").net.state_dict() for n in ("whole", "parts"))
     for name, tensor in model.items():
         assert torch.equal(tensor, averaged[name].bfloat16().float()) and torch.equal(tensor, resumed[name])

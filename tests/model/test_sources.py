@@ -117,8 +117,10 @@ def test_a_transductive_model_answers_the_tasks_without_adaptation(place, tmp_pa
     def solved(vectors_of):
         right = 0
         for task_id, entry in challenges.items():
-            train, (test,) = ([Pair(*(np.array(p[k], np.uint8) for k in ("input", "output"))) for p in entry[part]]
-                              for part in ("train", "test"))
+            train, (test,) = (
+                [Pair(*(np.array(p[k], np.uint8) for k in ("input", "output"))) for p in entry[part]]
+                for part in ("train", "test")
+            )
             result = solve_task(model, Task(vectors_of(task_id), tuple(train), (test,)), config, seed=0)
             right += np.array_equal(result.attempts[0][0], test.output)
         return right

@@ -8,7 +8,7 @@ import pytest
 from ttt_core.__main__ import main
 from ttt_core.run import run as run_module
 
-STANDIN = '''
+STANDIN = """
 from ttt_core.arc.result import TaskResult
 
 def load(model, device, config):
@@ -17,7 +17,7 @@ def load(model, device, config):
             raise ValueError("no")
         return TaskResult(task.id, "ok", attempts=tuple((p.input, 9 - p.input) for p in task.test))
     return solve
-'''
+"""
 
 
 @pytest.fixture

@@ -25,10 +25,17 @@ def test_a_sound_machine_passes_and_the_self_test_solves_its_task(monkeypatch):
 
 @pytest.mark.parametrize(
     ("package", "version", "fault"),
-    [("torch", "2.9.1", "torch>=2.10"), ("transformers", "6.0.0", "<6.0"), ("numpy", "1.26.4", "numpy>=2.0"), ("safetensors", "absent", "not installed")],
+    [
+        ("torch", "2.9.1", "torch>=2.10"),
+        ("transformers", "6.0.0", "<6.0"),
+        ("numpy", "1.26.4", "numpy>=2.0"),
+        ("safetensors", "absent", "not installed"),
+    ],
 )
 def test_a_version_that_does_not_fit_is_named_with_the_remedy(monkeypatch, package, version, fault):
-    monkeypatch.setattr(environment, "version", lambda name: version if name == package else "99.0" if name != "transformers" else "5.0")
+    monkeypatch.setattr(
+        environment, "version", lambda name: version if name == package else "99.0" if name != "transformers" else "5.0"
+    )
     assert fault in doctor._package(package).fault
 
 
@@ -47,7 +54,9 @@ def test_little_disk_is_named(monkeypatch):
 
 def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    monkeypatch.setattr(environment, "gpu_faults", lambda: ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
+    monkeypatch.setattr(
+        environment, "gpu_faults", lambda: ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"]
+    )
     checks = doctor.examine(ROOT / "kaggle_dataset/model", inputs=str(tmp_path))
     assert "attach the data" in faults(checks)["challenges"] and "choose GPU" in faults(checks)["GPU"]
     assert "rehearsal" in checks[0].found

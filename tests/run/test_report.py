@@ -66,7 +66,14 @@ def test_it_stands_alone_and_its_pictures_hold_the_grids(finished):
 
 def test_a_reason_cannot_inject_markup(finished):
     store.write_record(finished / "run", TaskResult("c", "failed", "<script>alert(1)</script>"))
-    run(finished / "challenges.json", finished / "model", finished / "run", config=Config(), budget_s=0.0, progress=False)
+    run(
+        finished / "challenges.json",
+        finished / "model",
+        finished / "run",
+        config=Config(),
+        budget_s=0.0,
+        progress=False,
+    )
     html = write_report(finished / "run").read_text()
     assert "<script" not in html and "&lt;script" in html
 
@@ -80,7 +87,13 @@ def test_a_browser_shows_a_picture_and_reports_no_error(finished):
     if not (browser := shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium here")
     page = write_report(finished / "run", finished / "solutions.json").resolve().as_uri()
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={finished}/profile", "--virtual-time-budget=2000"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={finished}/profile",
+        "--virtual-time-budget=2000",
+    ]
     logged = ["--enable-logging=stderr", "--log-level=0", "--dump-dom"]
     ran = subprocess.run([browser, *flags, *logged, page], capture_output=True, text=True, timeout=60)
     assert 'alt="grid of 2 x 2"' in ran.stdout

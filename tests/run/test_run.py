@@ -19,7 +19,7 @@ from ttt_core.errors import InputError
 from ttt_core.run.environment import worker_environment
 from ttt_core.run.run import Limits, describe, reselect, run, write_fallback
 
-STANDIN = '''
+STANDIN = """
 import json, os, signal, sys, time
 from pathlib import Path
 from ttt_core.arc.result import Candidate, TaskResult
@@ -60,7 +60,7 @@ def solve(task, seed, deadline, beat):
     pairs = [(p.input, 9 - p.input) for p in task.test]
     found = [(Candidate(a, (-0.5, -1.5), (0,)), Candidate(b, (-2.0, -0.1), (0, 1))) for a, b in pairs]
     return TaskResult(task.id, "ok", attempts=tuple(pairs), candidates=tuple(found))
-'''
+"""
 IDS = ["a", "b", "c", "d"]
 NO_WAIT = Limits(task_s=0.1, grace_s=0.1)
 CANARY = "canary-51f0c2"

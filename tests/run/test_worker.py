@@ -12,7 +12,7 @@ from ttt_core.config import Config, to_dict
 from ttt_core.run import store, worker
 from ttt_core.run.environment import worker_environment
 
-SOLVERS = '''
+SOLVERS = """
 import os, signal, sys, time
 from ttt_core.arc.result import Candidate, TaskResult
 
@@ -51,7 +51,7 @@ def solve(task, seed, deadline, beat):
         os._exit(0)
     answers = tuple((pair.input, 9 - pair.input) for pair in task.test)
     return TaskResult(act, "ok", attempts=answers, notes={"seed": seed})
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

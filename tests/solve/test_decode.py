@@ -81,7 +81,10 @@ def test_every_answer_is_a_rectangular_grid(model):
 
 
 def test_greedy_finds_one_answer_a_view(model):
-    assert [len(a) for a in decode(model, queries([[[1]], [[2]]]), DecodeConfig(search="greedy"), float("inf"))] == [1, 1]
+    assert [len(a) for a in decode(model, queries([[[1]], [[2]]]), DecodeConfig(search="greedy"), float("inf"))] == [
+        1,
+        1,
+    ]
 
 
 def test_a_deadline_in_the_past_finds_nothing(model):

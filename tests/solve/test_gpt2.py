@@ -30,8 +30,17 @@ def recolouring(rng, n=4):
 def model(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("gpt2"), np.random.default_rng(0)
     torch.manual_seed(0)
-    net = GPT2LMHeadModel(GPT2Config(vocab_size=DIGITS.vocab_size, n_positions=256, n_embd=64, n_layer=2, n_head=2,
-                                     bos_token_id=14, eos_token_id=14))
+    net = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=DIGITS.vocab_size,
+            n_positions=256,
+            n_embd=64,
+            n_layer=2,
+            n_head=2,
+            bos_token_id=14,
+            eos_token_id=14,
+        )
+    )
     net.save_pretrained(folder)
     model = load_model(folder, device="cpu", dtype="float32")
     model.net.requires_grad_(True)

@@ -96,7 +96,9 @@ def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, nam
 
     def drafts(i):  # some found by the view itself, some at random
         own = [ids for ids, _ in plain[i][: n_drafts // 2]]
-        return own + [answer_ids(SMALL, rng.integers(0, 10, (2, 1 + k % 2)).astype(np.uint8)) for k in range(n_drafts // 2)]
+        return own + [
+            answer_ids(SMALL, rng.integers(0, 10, (2, 1 + k % 2)).astype(np.uint8)) for k in range(n_drafts // 2)
+        ]
 
     drafted = [[] for _ in queries]
     for i, found in search(model, queries, config, float("inf"), drafts=lambda i: drafts(i) if i != 1 else []):
@@ -172,7 +174,9 @@ def test_tokens_are_counted_with_and_without_sharing():
     task = a_task(np.random.default_rng(0))
     query = a_query(model, task, Augmentation(0, tuple(range(10)), (0, 1)))
     grids = [np.array([[1, 2]], np.uint8), np.array([[1, 3]], np.uint8)]  # 1 2 row end and 1 3 row end share the 1
-    rescore(model, [query], grids, [Augmentation(0, tuple(range(10)), (0, 1))], RescoreConfig(), float("inf"), counts=counts)
+    rescore(
+        model, [query], grids, [Augmentation(0, tuple(range(10)), (0, 1))], RescoreConfig(), float("inf"), counts=counts
+    )
     assert counts == {"prefill": len(query.prefix), "score": 5, "score_unshared": 2 * (len(query.prefix) + 4)}
 
 

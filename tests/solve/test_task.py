@@ -30,7 +30,9 @@ def task():
 
 
 def nll_after(model, task, **options):
-    config = AdaptConfig(**{"method": "full", "optimizer": "adamw", "batch_tokens": 512, "steps": 30, "lr": 3e-3, **options})
+    config = AdaptConfig(
+        **{"method": "full", "optimizer": "adamw", "batch_tokens": 512, "steps": 30, "lr": 3e-3, **options}
+    )
     with adapted(model, task, config, task_rng(0, "a"), float("inf")), torch.no_grad():
         logits, targets = target_logits(model, draw_batch(model, task, config, task_rng(1, "b")))
         return float(torch.nn.functional.cross_entropy(logits, targets))

@@ -39,7 +39,9 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
     if Path(model).is_dir():
         return Access(Path(model))
     if not _is_id(model):
-        raise ModelError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model, or OWNER/NAME of a hub")
+        raise ModelError(
+            f"model {model}: is not a folder; give one, such as kaggle_dataset/model, or OWNER/NAME of a hub"
+        )
     try:
         return Access(download(model, find_token(environ)))
     except ModelError as error:
@@ -66,7 +68,9 @@ def download(model: str, token: str | None) -> Path:
     except errors.GatedRepoError:
         raise ModelError(f"model {model}: is gated; {_told(token)}; ask at {_page(model)}, or {_others()}") from None
     except errors.RepositoryNotFoundError:
-        raise ModelError(f"model {model}: no such repository, or a private one; {_told(token)}; see {_page(model)}") from None
+        raise ModelError(
+            f"model {model}: no such repository, or a private one; {_told(token)}; see {_page(model)}"
+        ) from None
     except (errors.OfflineModeIsEnabled, TransportError, errors.LocalEntryNotFoundError) as error:
         try:
             return Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
@@ -116,7 +120,9 @@ def _is_id(model: str) -> bool:
 
 
 def _told(token: str | None) -> str:
-    return "the token that was found does not open it" if token else f"no token was found in {', '.join(TOKENS)} or .env"
+    return (
+        "the token that was found does not open it" if token else f"no token was found in {', '.join(TOKENS)} or .env"
+    )
 
 
 def _page(model: str) -> str:

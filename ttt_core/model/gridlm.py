@@ -123,7 +123,8 @@ class Attention(nn.Module):
     def forward(self, x, rotary, mask, cache, index):
         B, T, D = x.shape
         q, k, v = (
-            p(x).view(B, T, self.heads, D // self.heads).transpose(1, 2) for p in (self.q_proj, self.k_proj, self.v_proj)
+            p(x).view(B, T, self.heads, D // self.heads).transpose(1, 2)
+            for p in (self.q_proj, self.k_proj, self.v_proj)
         )  # (B, H, T, D/H)
         q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:

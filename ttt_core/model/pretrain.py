@@ -179,7 +179,12 @@ def train(run: Training, progress: dict, began: float) -> None:
             loss = step(run, model, batch, weight, progress["step"])
             flop = training_flop(matrices, run.net.config.layers, run.net.config.width, lengths)
             note(stretch, loss, lengths, batch["input_ids"].numel() * place.size, flop)
-            progress |= {"step": progress["step"] + 1, "epoch": epoch, "batch": number + 1, "flop": progress["flop"] + flop}
+            progress |= {
+                "step": progress["step"] + 1,
+                "epoch": epoch,
+                "batch": number + 1,
+                "flop": progress["flop"] + flop,
+            }
             progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
             bar.update(int(progress["seconds"]) - bar.n)
             step_s = time.perf_counter() - waited

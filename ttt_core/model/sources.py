@@ -80,7 +80,8 @@ def read_training_tasks(data: Path) -> list[Task]:
     solutions = read_solutions(data / "arc-agi_training_solutions.json")
     tasks = read_challenges(data / "arc-agi_training_challenges.json").tasks
     return [
-        Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True))) for t in tasks
+        Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True)))
+        for t in tasks
     ]
 
 

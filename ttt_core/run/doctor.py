@@ -147,5 +147,3 @@ def _self_test(model) -> Check:
 
 def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
-
-

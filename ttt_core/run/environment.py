@@ -65,7 +65,7 @@ def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def platform_name(environ: Mapping[str, str]) -> str:
-    """"kaggle", "colab" or "local", by the variables that each sets itself; a folder /kaggle/input is no proof."""
+    """ "kaggle", "colab" or "local", by the variables that each sets itself; a folder /kaggle/input is no proof."""
     if "KAGGLE_KERNEL_RUN_TYPE" in environ:
         return "kaggle"
     return "colab" if "COLAB_RELEASE_TAG" in environ else "local"
@@ -123,7 +123,9 @@ def gpu_faults(query: str = "nvidia-smi") -> list[str]:
         return [f"GPU: none found; {remedy}"]
     gpus = [line.rsplit(",", 1) for line in lines]
     old = [(name, float(capability)) for name, capability in gpus if float(capability) < LEAST_CAPABILITY]
-    return [f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}" for name, capability in old]
+    return [
+        f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}" for name, capability in old
+    ]
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:

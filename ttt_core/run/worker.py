@@ -45,9 +45,7 @@ def load_solver(model: str, device: str, config: Config) -> Solver:
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
-    return lambda task, seed, deadline, beat: solve_task(
-        loaded, task, config, seed=seed, deadline=deadline, beat=beat
-    )
+    return lambda task, seed, deadline, beat: solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat)
 
 
 # The parent's side

@@ -46,7 +46,9 @@ def adapted(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.
     try:
         groups = []
         if config.method == "lora":
-            lora.inject(model.net, rank=config.rank, alpha=config.alpha, rslora=config.rslora, seed=int(rng.integers(2**31)))
+            lora.inject(
+                model.net, rank=config.rank, alpha=config.alpha, rslora=config.rslora, seed=int(rng.integers(2**31))
+            )
             groups.append({"params": lora.adapter_parameters(model.net), "lr": config.lr, "layers": True})
             if config.embedding_lr:
                 ends = (model.net.get_input_embeddings(), model.net.get_output_embeddings())

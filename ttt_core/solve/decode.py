@@ -105,7 +105,9 @@ def _search(
         front = _advanced(model, prefixes, front, scores, branch, token, cache, mask, counts)
 
 
-def _start(model, prefixes: Prefixes, tries: list[Trie], floor: float, counts: Counter) -> tuple[Frontier, prefix.KV, int]:
+def _start(
+    model, prefixes: Prefixes, tries: list[Trie], floor: float, counts: Counter
+) -> tuple[Frontier, prefix.KV, int]:
     """The roots of all queries and the draft nodes above the floor; the cache that holds both; columns of the prefix in it."""
     drafted = [b for b, tree in enumerate(tries) if len(tree)]
     kv, past = prefixes.kv, prefixes.mask.shape[1]
@@ -190,7 +192,10 @@ def _survivors(scores: np.ndarray, front: Frontier, tries: list[Trie], floor: fl
     """(branch, token) of the continuations at or above the floor that are no draft nodes, the `cap` best of each query."""
     branch, token = np.nonzero(scores >= max(floor, np.finfo(np.float64).min))
     if (front.node > -2).any():
-        new = [(int(front.node[b]), int(t)) not in tries[front.owner[b]].children for b, t in zip(branch, token, strict=True)]
+        new = [
+            (int(front.node[b]), int(t)) not in tries[front.owner[b]].children
+            for b, t in zip(branch, token, strict=True)
+        ]
         branch, token = branch[new], token[new]
     values, queries = scores[branch, token], front.owner[branch]
     best_first = np.lexsort((token, branch, -values, queries))

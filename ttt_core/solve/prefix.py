@@ -6,7 +6,8 @@ which tokens are tried (`decode.py`) or which answers are scored (`rescore.py`).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence as Rows
+from collections.abc import Iterator
+from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,12 @@ class Prefixes:
 
 
 def batches(
-    model: LoadedModel, queries: list[Query], batch_tokens: int, counts: Counter, first: int = 0, kept: list | None = None
+    model: LoadedModel,
+    queries: list[Query],
+    batch_tokens: int,
+    counts: Counter,
+    first: int = 0,
+    kept: list | None = None,
 ) -> Iterator[tuple[list[int], Prefixes]]:
     """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once (at least one query).
 
@@ -114,7 +120,9 @@ def step(model: LoadedModel, cache: DynamicCache, mask: Tensor, tokens, position
     """Log-probs (B, V) after one more token (B,) a row; the cache grows by it. mask: (B, S + 1), the token included."""
     inputs = _inputs(model, tokens[:, None], positions[:, None], dihedrals)
     with autocast(model):
-        logits = model.net(**inputs, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        logits = model.net(
+            **inputs, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+        ).logits
     return _logprobs(logits[:, -1])
 
 

@@ -18,7 +18,6 @@ from ttt_core.solve import prefix, trie
 from ttt_core.solve.prefix import Prefixes, Query
 from ttt_core.solve.trie import Trie
 
-
 TRIES = 32  # a batch holds about as many; larger ones share more beginnings, but attention grows with their square
 
 

@@ -53,13 +53,13 @@ def solve_task(
         beat("rescore")
         scoring = views[: config.rescore.views]
         candidates = tuple(
-            _rescored(model, task, index, per_test, scoring, config, deadline, _kept_of(kept, index, task, scoring), counts)
+            _rescored(
+                model, task, index, per_test, scoring, config, deadline, _kept_of(kept, index, task, scoring), counts
+            )
             for index, per_test in enumerate(found)
         )
         clock = _lap(seconds, "rescore", clock)
-    attempts = tuple(
-        select(c, config.vote.selector, pair.input) for c, pair in zip(candidates, task.test, strict=True)
-    )
+    attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(candidates, task.test, strict=True))
     losses = adaptation.losses
     return TaskResult(
         task.id,
