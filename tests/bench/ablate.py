@@ -3,10 +3,10 @@
     python tests/bench/ablate.py --data build/data --tasks @tests/bench/small40.txt \\
         --arm full= --arm "lora 8=adapt.method=lora adapt.rank=8" --json FILE
 
-An arm is a name and the settings that differ from the preset. Printed per arm: outputs solved (two attempts), outputs
-whose answer was among the candidates, nats per token of the true answers under the adapted model (mean over the
-scoring views), and seconds a task. Arms take turns task by task, so that a busy machine is as slow for each. A task's
-line is written to FILE as soon as it is done; the same command goes on where it was stopped.
+An arm is a name and the settings that differ from the preset. Printed per arm: outputs solved (two attempts; 95 %
+Wilson interval), outputs whose answer was among the candidates, nats per token of the true answers under the adapted
+model (mean over the scoring views), and seconds a task. Arms take turns task by task, so that a busy machine is as slow
+for each. A task's line is written to FILE as soon as it is done; the same command goes on where it was stopped.
 """
 
 import argparse
@@ -63,12 +63,13 @@ def table(lines: list[dict], arms: list[str]) -> list[dict]:
     rows = []
     for arm in arms:
         own = [done[t, arm] for t in tasks]
+        solved, outputs = (sum(count(line["solved"]) for line in own) for count in (sum, len))
+        low, high = metric.wilson(solved, outputs) if outputs else (0.0, 1.0)
         rows.append(
             {
                 "arm": arm,
                 "tasks": len(own),
-                "outputs": sum(len(line["solved"]) for line in own),
-                "solved": sum(sum(line["solved"]) for line in own),
+                "solved": f"{solved} of {outputs} ({low:.3f} to {high:.3f})",
                 "found": sum(sum(line["found"]) for line in own),
                 "nats_per_token": float(np.mean([n for line in own for n in line["nats"]] or [math.nan])),
                 "seconds_per_task": float(np.mean([line["seconds"] for line in own] or [math.nan])),
