@@ -66,7 +66,11 @@ class DecodeConfig:
     views: int = 16  # augmented views of the task that are searched
     floor: float = 0.1  # a candidate's cumulative probability at least; branches below it are cut
     max_branches: int = 64  # live branches of one view at most; the least probable are cut
-    batch_tokens: int = 16384  # cached tokens of one batch of views at most, at least one view
+    max_tokens: int = 8192  # tokens visited in one view; after that only its most probable branch goes on
+    answer_tokens: int = 931  # of one answer at most, its end included; a grid of 30 x 30 has 931
+    priors: typing.Literal["none", "shape", "palette", "both"] = "both"  # where they hold on every demonstration
+    logprobs: typing.Literal["model", "renormalised"] = "model"  # renormalised: shared out among what the grammar allows
+    batch_tokens: int = 16384  # prefix tokens of one batch of views at most, at least one view; cached: twice as many
     draft_views: int = 4  # views searched from nothing; what they find is drafted in the others
     drafts: int = 8  # answers drafted in a view at most; 0 searches every view from nothing
 
@@ -74,6 +78,8 @@ class DecodeConfig:
         _require(self.views > 0, "decode.views", self.views, "give 1 or more")
         _require(0 < self.floor < 1, "decode.floor", self.floor, "give a probability in (0, 1)")
         _require(self.max_branches > 0, "decode.max_branches", self.max_branches, "give 1 or more")
+        _require(self.max_tokens > 0, "decode.max_tokens", self.max_tokens, "give 1 or more")
+        _require(self.answer_tokens > 2, "decode.answer_tokens", self.answer_tokens, "give 3 or more: a cell takes 3")
         _require(self.draft_views > 0, "decode.draft_views", self.draft_views, "give 1 or more")
         _require(self.drafts >= 0, "decode.drafts", self.drafts, "give 0 or more")
 
@@ -84,6 +90,7 @@ class RescoreConfig:
 
     views: int = 16  # views under which every candidate is scored; the first ones of the decoding views
     max_candidates: int = 32  # of one test input; the ones found in most views, then the most probable
+    logprobs: typing.Literal["model", "renormalised"] = "model"  # as decode.logprobs; the record says which it holds
     batch_tokens: int = 16384  # tokens of one scoring batch at most, at least one candidate
 
     def __post_init__(self):

@@ -1,43 +1,66 @@
 """Search: every answer of a view whose probability lies above the floor, grammar first.
 
-Breadth first over answer tokens, all views of a batch at once. Branches of one view at one depth are disjoint, so at
-most 1 / floor of them can live and the search is exact without a stack. Drafts, answers found in other views, are
-verified in one pass and the search goes on only where this view would leave them. Log-probs are the model's own, in
-nats; tokens the grammar forbids are cut, their probability is not shared out. Not here: mapping answers to the task.
+All views of a batch at once, token by token: one pass takes every live branch of every view a token further, so that
+what is found depends neither on the batch nor on its order. Drafts, answers found in other views, are verified in
+one pass beforehand; the branches along them then need no pass of their own. The cache holds a tree a view (`cache.py`).
+Log-probs are the model's own, in nats, unless `decode.logprobs` says otherwise. Not here: mapping answers to the task.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ttt_core.arc.grammar import State
+from ttt_core.arc.grammar import Limits, State, limits
 from ttt_core.config import DecodeConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix, trie
 from ttt_core.solve.prefix import Prefixes, Query
-from ttt_core.solve.trie import Trie
 
 Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-prob
+SLACK = 64  # columns that a compacted cache may grow by before it is looked at again
+
+
+@dataclass(frozen=True, eq=False)
+class Drafts:
+    """The drafts of all queries of a batch as one table; a query's root is the entry of its own number.
+
+    children: (M, V), the entry after each entry with each token, -1 where no draft goes on; the last entry has none.
+    logprobs: (M, V) of the next token; columns: (M,) in the cache; ends: (Q,) first column of each query behind them.
+    """
+
+    children: np.ndarray
+    logprobs: np.ndarray
+    columns: np.ndarray
+    ends: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """B branches about to be extended. logprobs: (B, V) of the next token. node: of the draft, -1 at its root or without one.
+    """R live branches, equally long, of Q queries with a cache of their own, in order of queries.
 
-    owner: the query; total: log-prob so far; tokens: (B, longest answer), the first `depth` of them set.
+    asked: (Q,) number of each query in its batch; used: (Q,) columns in use; spent: (Q,) tokens visited so far.
+    owner: (R,) place in `asked`; total: (R,) log-prob; tokens: (R, depth); entry: (R,) in the drafts, the last one off
+    them; sees: bool (R, S), the columns of its prefix and its tokens; logprobs: (R, V) of the next token.
+    look_at: columns in use at which the cache is compacted.
     """
 
+    prefixes: Prefixes
+    asked: np.ndarray
+    used: np.ndarray
+    spent: np.ndarray
     owner: np.ndarray
     total: np.ndarray
     tokens: np.ndarray
-    depth: np.ndarray
     state: State
+    entry: np.ndarray
+    sees: Tensor
     logprobs: np.ndarray
-    node: np.ndarray
+    look_at: int
 
 
 def decode(model: LoadedModel, queries: list[Query], config: DecodeConfig, deadline: float) -> list[list[Answer]]:
@@ -62,143 +85,176 @@ def search(
     """(query, its answers, most probable first), batch by batch.
 
     drafts: token ids of answers to try first in a query, asked when its batch begins; they change the work, not the
-    answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft", "search", and "unshared",
-    what the same search takes without a cache.
+    answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft", "search", and
+    "search_unshared", what the same search takes without a cache.
     """
     counts = Counter() if counts is None else counts
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept):
         if time.monotonic() >= deadline:
             return
-        tries = [trie.build(drafts(i) if config.search == "dfs" else [], model.format.grammar) for i in part]
-        found = _search(model, prefixes, tries, config, deadline, counts)
+        asked = [queries[i] for i in part]
+        room = [min(config.answer_tokens, prefix.context(model) - len(query.prefix)) for query in asked]
+        bounds = limits(room, [query.prior for query in asked])
+        table = _drafts(model, prefixes, [drafts(i) if config.search == "dfs" else [] for i in part], counts)
+        found = _search(model, prefixes, table, bounds, config, deadline, counts)
         for i, answers in zip(part, found, strict=True):
             yield i, sorted(answers, key=lambda answer: (-answer[1], answer[0].tobytes()))
 
 
+def _drafts(model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray]], counts: Counter) -> Drafts:
+    """The table of `drafts`, verified: their nodes stand in the cache behind their prefixes."""
+    tries = [trie.build(answers, model.format.grammar) for answers in drafts]
+    sizes, n = np.array([len(tree) for tree in tries]), len(tries)
+    logprobs, columns, drafted = [prefixes.logprobs], [np.zeros(n, np.int64)], np.flatnonzero(sizes)
+    children = np.full((n + sizes.sum() + 1, prefixes.logprobs.shape[1]), -1, np.int64)
+    if len(drafted):
+        logprobs += prefix.verify(model, prefixes, drafted, [tries[q] for q in drafted], kept=True)
+        counts["draft"] += int(sizes.sum())
+    start = n
+    for q in drafted:
+        below = np.where(tries[q].children >= 0, tries[q].children + start, -1)
+        children[q], children[start : start + sizes[q]] = below[0], below[1:]
+        columns.append(prefixes.lengths[q] + np.arange(sizes[q]))
+        start += sizes[q]
+    off = np.zeros((1, children.shape[1]))
+    return Drafts(children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes)
+
+
 def _search(
-    model: LoadedModel, prefixes: Prefixes, tries: list[Trie], config: DecodeConfig, deadline: float, counts: Counter
+    model, prefixes: Prefixes, drafts: Drafts, bounds: Limits, config: DecodeConfig, deadline: float, counts: Counter
 ) -> list[list[Answer]]:
-    """One batch of queries; a branch is a row of the KV cache, which is gathered anew wherever branches fork or die."""
-    greedy = config.search == "greedy"
-    floor, cap = (-np.inf, 1) if greedy else (np.log(config.floor), config.max_branches)
-    grammar, found = model.format.grammar, [[] for _ in tries]
-    front, kv, past = _start(model, prefixes, tries, floor, counts)
-    cache, mask = None, prefixes.mask
-    while True:
-        scores = np.where(grammar.allowed(front.state), front.total[:, None] + front.logprobs, -np.inf)  # (B, V)
-        branch, token = _survivors(scores, front, tries, floor, cap)
-        ended = token == grammar.end
-        for b in branch[ended]:
-            answer = np.append(front.tokens[b, : front.depth[b]], grammar.end)
-            found[front.owner[b]].append((answer, float(scores[b, grammar.end])))
-        branch, token = branch[~ended], token[~ended]
-        if len(branch) == 0 or time.monotonic() > deadline:
-            return found
-        if cache is None:  # the first tokens that no draft holds
-            kv, mask = _gather(kv, mask, front, branch, tries, past)
-            cache = prefix.cache_of(kv)
-        elif not np.array_equal(branch, np.arange(len(scores))):
-            index = torch.from_numpy(branch).to(model.device)
-            cache.batch_select_indices(index)
-            mask = mask[index]
-        mask = torch.cat([mask, mask.new_ones(len(branch), 1)], dim=1)  # (B, S)
-        front = _advanced(model, prefixes, front, scores, branch, token, cache, mask, counts)
+    """One batch of queries. It is searched in parts where its branches outgrow twice the batch's tokens."""
+    found: list[list[Answer]] = [[] for _ in range(len(prefixes))]
+    counts["search_unshared"] += int(prefixes.lengths.sum())
+    most = 2 * config.batch_tokens
+    fronts = [_start(model, prefixes, drafts, most)]
+    while fronts and time.monotonic() < deadline:
+        front = _level(model, fronts.pop(), drafts, bounds, config, found, counts)
+        if front is not None:
+            fronts += _compacted(front, drafts, most)
+    return found
 
 
-def _start(
-    model, prefixes: Prefixes, tries: list[Trie], floor: float, counts: Counter
-) -> tuple[Frontier, prefix.KV, int]:
-    """The roots of all queries and the draft nodes above the floor; the cache that holds both; columns of the prefix in it."""
-    drafted = [b for b, tree in enumerate(tries) if len(tree)]
-    kv, past = prefixes.kv, prefixes.mask.shape[1]
-    after: dict[int, np.ndarray] = {}
-    if drafted:
-        verified, grown = prefix.verify(model, prefixes, drafted, [tries[b] for b in drafted])
-        after = dict(zip(drafted, verified, strict=True))
-        kv = grown if len(drafted) == len(tries) else _spread(kv, grown, drafted)
-        counts["draft"] += sum(len(tries[b]) for b in drafted)
-    owner, total, nodes, logprobs = [], [], [], []
-    for b, tree in enumerate(tries):
-        totals, ahead = {-1: 0.0}, {-1: prefixes.logprobs[b]}
-        for node in range(len(tree)):
-            parent = int(tree.parent[node])
-            if parent not in totals or (score := totals[parent] + ahead[parent][tree.tokens[node]]) < floor:
-                continue
-            totals[node], ahead[node] = score, after[b][node]
-        owner += [b] * len(totals)
-        total += totals.values()
-        nodes += totals.keys()
-        logprobs += ahead.values()
-    owner, node = np.array(owner), np.array(nodes)
-    grammar = model.format.grammar
-    state, tokens = grammar.start(len(owner)), np.zeros((len(owner), grammar.max_tokens()), np.int16)
-    depth = np.zeros(len(owner), np.int64)
-    for i in np.flatnonzero(node >= 0):
-        tree, path = tries[owner[i]], tries[owner[i]].path(int(node[i]))
-        depth[i] = len(path)
-        tokens[i, : len(path)] = tree.tokens[path]
-        for name in ("rows", "cols", "width"):
-            getattr(state, name)[i] = getattr(tree.after, name)[node[i]]
-    counts["unshared"] += int((prefixes.lengths[owner] + depth).sum())
-    return Frontier(owner, np.array(total), tokens, depth, state, np.stack(logprobs), node), kv, past
+def _start(model: LoadedModel, prefixes: Prefixes, drafts: Drafts, most: int) -> Frontier:
+    """The empty answer of every query."""
+    n, every = len(prefixes), np.arange(len(prefixes))
+    sees = torch.from_numpy(np.arange(drafts.ends.max()) < prefixes.lengths[:, None]).to(model.device)
+    spent, tokens, state = np.zeros(n, np.int64), np.zeros((n, 0), np.int16), model.format.grammar.start(n)
+    look_at = _look_at(n, sees.shape[1], most)
+    return Frontier(
+        prefixes, every, drafts.ends, spent, every, np.zeros(n), tokens, state, every, sees, prefixes.logprobs, look_at
+    )
 
 
-def _spread(kv: prefix.KV, grown: prefix.KV, rows: list[int]) -> prefix.KV:
-    """`kv` of all queries, made as long as `grown`, which takes the place of its `rows`."""
-    wide = []
-    for old, new in zip(kv, grown, strict=True):
-        pair = []
-        for a, b in zip(old, new, strict=True):
-            out = a.new_zeros(a.shape[0], a.shape[1], b.shape[2], a.shape[3])
-            out[:, :, : a.shape[2]] = a
-            out[rows] = b
-            pair.append(out)
-        wide.append(tuple(pair))
-    return wide
+def _level(
+    model, front: Frontier, drafts: Drafts, bounds: Limits, config: DecodeConfig, found: list, counts: Counter
+) -> Frontier | None:
+    """Every live branch a token further; None where none is left. Ended answers go into `found`."""
+    grammar, greedy = model.format.grammar, config.search == "greedy"
+    allowed = grammar.allowed(front.state, bounds.take(front.asked[front.owner]))
+    ahead = prefix.renormalised(front.logprobs, allowed) if config.logprobs == "renormalised" else front.logprobs
+    scores = np.where(allowed, front.total[:, None] + ahead, -np.inf)  # (R, V)
+    branch, token = np.nonzero(scores >= (np.finfo(np.float64).min if greedy else np.log(config.floor)))
+    if greedy:
+        branch, token = _best(scores, front.owner, branch, token, np.ones(len(front.asked), np.int64))
+    ended = token == grammar.end
+    for b in branch[ended]:
+        answer = np.append(front.tokens[b], grammar.end).astype(np.int64)
+        found[front.asked[front.owner[b]]].append((answer, float(scores[b, grammar.end])))
+    caps = np.clip(config.max_tokens - front.spent, 1, config.max_branches)
+    branch, token = _best(scores, front.owner, branch[~ended], token[~ended], caps)
+    return _advanced(model, front, drafts, scores, branch, token, counts) if len(branch) else None
 
 
-def _gather(kv: prefix.KV, mask, front: Frontier, branch: np.ndarray, tries: list[Trie], past: int):
-    """Cache and mask of the branches: their query's prefix, then the draft nodes on their way, padded to the longest."""
-    owner = torch.from_numpy(front.owner[branch]).to(mask.device)
-    paths = [tries[front.owner[b]].path(int(front.node[b])) for b in branch]
-    most = max(map(len, paths))
-    mask = mask[owner]
-    if most == 0:
-        return [(k[owner, :, :past], v[owner, :, :past]) for k, v in kv], mask
-    columns, used = np.zeros((len(branch), most), np.int64), np.zeros((len(branch), most), np.int64)
-    for row, path in enumerate(paths):
-        columns[row, : len(path)], used[row, : len(path)] = path, 1
-    own = torch.arange(past, device=mask.device).expand(len(branch), -1)
-    columns = torch.cat([own, torch.from_numpy(columns).to(mask.device) + past], dim=1)  # (B, S)
-    mask = torch.cat([mask, torch.from_numpy(used).to(mask)], dim=1)
-    rows = owner[:, None]
-    return [tuple(t.transpose(1, 2)[rows, columns].transpose(1, 2) for t in pair) for pair in kv], mask
-
-
-def _advanced(model, prefixes: Prefixes, front: Frontier, scores, branch, token, cache, mask, counts) -> Frontier:
-    """The frontier one token further: each `branch` extended by its `token`."""
-    owner, depth, state = front.owner[branch], front.depth[branch], front.state.take(branch)
-    tokens = front.tokens[branch]
-    tokens[np.arange(len(branch)), depth] = token
-    positions = model.format.positions(prefixes.lengths[owner], depth, state.rows, state.cols)
-    logprobs = prefix.step(model, cache, mask, token, positions, prefixes.dihedrals[owner])
-    counts["search"] += len(branch)
-    counts["unshared"] += int((prefixes.lengths[owner] + depth + 1).sum())
-    following, away = model.format.grammar.advance(state, token), np.full(len(branch), -2)
-    return Frontier(owner, scores[branch, token], tokens, depth + 1, following, logprobs, away)
-
-
-def _survivors(scores: np.ndarray, front: Frontier, tries: list[Trie], floor: float, cap: int):
-    """(branch, token) of the continuations at or above the floor that are no draft nodes, the `cap` best of each query."""
-    branch, token = np.nonzero(scores >= max(floor, np.finfo(np.float64).min))
-    if (front.node > -2).any():
-        new = [
-            (int(front.node[b]), int(t)) not in tries[front.owner[b]].children
-            for b, t in zip(branch, token, strict=True)
-        ]
-        branch, token = branch[new], token[new]
-    values, queries = scores[branch, token], front.owner[branch]
-    best_first = np.lexsort((token, branch, -values, queries))
-    starts = np.searchsorted(queries[best_first], queries[best_first])
-    kept = np.sort(best_first[np.arange(len(best_first)) - starts < cap])
+def _best(scores: np.ndarray, owner: np.ndarray, branch, token, caps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the continuations (branch, token) of each query its `caps` most probable, in the order they came."""
+    queries = owner[branch]
+    if (np.bincount(queries, minlength=len(caps)) <= caps).all():
+        return branch, token
+    order = np.lexsort((token, branch, -scores[branch, token], queries))
+    rank = np.arange(len(order)) - np.searchsorted(queries, queries)  # queries rise, so the order keeps their places
+    kept = np.sort(order[rank < caps[queries]])
     return branch[kept], token[kept]
+
+
+def _advanced(model, front: Frontier, drafts: Drafts, scores, branch, token, counts: Counter) -> Frontier:
+    """The frontier of the continuations (branch, token); those on no draft go through the model."""
+    owner, depth, state = front.owner[branch], front.tokens.shape[1], front.state.take(branch)
+    entry = drafts.children[front.entry[branch], token]
+    away = np.flatnonzero(entry < 0)
+    entry = np.where(entry < 0, len(drafts.children) - 1, entry)
+    active, row, n_new = np.unique(owner[away], return_inverse=True, return_counts=True)
+    slot = np.arange(len(away)) - (np.cumsum(n_new) - n_new)[row]
+    used = front.used.copy()
+    column = drafts.columns[entry]
+    column[away] = used[owner[away]] + slot
+    used[active] += n_new
+    sees = front.sees[torch.from_numpy(branch).to(front.sees.device)]  # (R, S)
+    logprobs = drafts.logprobs[entry]
+    if len(away):
+        cells = model.format.positions(front.prefixes.lengths[owner], np.full(len(branch), depth), state.rows, state.cols)
+        logprobs[away] = _passed(model, front, active, row, slot, token[away], cells[away], sees[away])
+    sees = torch.nn.functional.pad(sees, (0, max(0, int(used.max()) - sees.shape[1])))
+    sees[np.arange(len(branch)), column] = True
+    counts["search"] += len(away)
+    counts["search_unshared"] += int((front.prefixes.lengths[owner] + depth + 1).sum())
+    spent = front.spent + np.bincount(owner, minlength=len(front.asked))
+    return replace(
+        front, used=used, spent=spent, owner=owner, total=scores[branch, token], entry=entry, sees=sees, logprobs=logprobs,
+        tokens=np.append(front.tokens[branch], token[:, None].astype(np.int16), axis=1),
+        state=model.format.grammar.advance(state, token),
+    )  # fmt: skip
+
+
+def _passed(model, front: Frontier, active, row, slot, token, cells, sees: Tensor) -> np.ndarray:
+    """Log-probs (N, V) after N new tokens, each in its query's `row` of `active` and `slot`."""
+    shape = (len(active), int(slot.max()) + 1)  # (A, T)
+    ids, positions = np.zeros(shape, np.int64), np.ones((*shape, *cells.shape[1:]), np.int64)
+    ids[row, slot], positions[row, slot] = token, cells
+    wide = torch.zeros(*shape, sees.shape[1], dtype=torch.bool, device=sees.device)
+    wide[row, slot] = sees
+    own = torch.eye(shape[1], dtype=torch.bool, device=sees.device)[None]
+    logits = prefix.grow(model, front.prefixes, active, front.used[active], ids, positions, wide, own)
+    return prefix.logprobs_of(logits[row, slot])
+
+
+def _compacted(front: Frontier, drafts: Drafts, most: int) -> list[Frontier]:
+    """`front` without finished queries and dead branches in its cache, once these are half of it; in two where needed.
+
+    most: cached tokens, padding included, that more than one query may have.
+    """
+    live, owner = np.unique(front.owner, return_inverse=True)
+    if 2 * len(live) > len(front.asked) and front.used.max() < front.look_at:
+        return [front]
+    device = front.sees.device
+    alive = torch.zeros(len(live), front.sees.shape[1], dtype=torch.int32, device=device)
+    alive.index_add_(0, torch.from_numpy(owner).to(device), front.sees.int())
+    ends = torch.from_numpy(drafts.ends[front.asked[live]]).to(device)
+    alive = (alive > 0) | (torch.arange(alive.shape[1], device=device) < ends[:, None])
+    columns = torch.argsort(~alive, dim=1, stable=True)  # (Q, S): those in use first, in order
+    sees = front.sees.gather(1, columns[torch.from_numpy(owner).to(device)])
+    whole = replace(
+        front, asked=front.asked[live], used=alive.sum(dim=1).cpu().numpy(), spent=front.spent[live], owner=owner,
+        sees=sees, prefixes=front.prefixes.take(live),
+    )  # fmt: skip
+    is_large = len(live) > 1 and len(live) * (whole.used.max() + SLACK) > most
+    return [_part(whole, half, columns, most) for half in np.array_split(np.arange(len(live)), 1 + is_large)]
+
+
+def _part(front: Frontier, queries: np.ndarray, columns: Tensor, most: int) -> Frontier:
+    """The part of `front` that belongs to consecutive `queries`, with a cache of its own of their `columns` alone."""
+    branch = np.flatnonzero((front.owner >= queries[0]) & (front.owner <= queries[-1]))
+    index = torch.from_numpy(branch).to(columns.device)
+    used = front.used[queries]
+    width = int(used.max())
+    return Frontier(
+        front.prefixes.moved(queries, columns[torch.from_numpy(queries).to(columns.device), :width]),
+        front.asked[queries], used, front.spent[queries], front.owner[branch] - queries[0], front.total[branch],
+        front.tokens[branch], front.state.take(branch), front.entry[branch], front.sees[index, :width],
+        front.logprobs[branch], _look_at(len(queries), width, most),
+    )  # fmt: skip
+
+
+def _look_at(n_queries: int, width: int, most: int) -> int:
+    """How long a cache `width` columns wide may become before it is compacted."""
+    return 2 * width + SLACK if n_queries == 1 else min(2 * width + SLACK, most // n_queries)

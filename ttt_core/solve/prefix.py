@@ -1,74 +1,100 @@
 """Prefixes of views, read once: their KV cache serves the search below them, the drafts and the re-scoring.
 
-A row of the cache is a query or a branch of one; columns are the left-padded prefix, then what was added. Caches are
-transformers' DynamicCache, so any causal LM and GridLM serve. Log-probs are the model's own, nats, float64. Not here:
-which tokens are tried (`decode.py`) or which answers are scored (`rescore.py`).
+Log-probs are the model's own, nats, float64. Not here: which tokens are tried (`decode.py`) or which answers are
+scored (`rescore.py`).
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from ttt_core.arc.encode import Sequence
-from ttt_core.errors import NonFiniteError
+from ttt_core.arc.grammar import Prior
+from ttt_core.errors import ModelError, NonFiniteError
 from ttt_core.model.load import LoadedModel
-from ttt_core.solve.feed import autocast, batch_of
+from ttt_core.solve import cache
+from ttt_core.solve.cache import Place, TreeCache
+from ttt_core.solve.feed import autocast
 from ttt_core.solve.trie import Trie
-
-KV = list[tuple[Tensor, Tensor]]  # a layer's keys and values, (B, H, S, d) each
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """A prefix after which an answer is expected, and the dihedral of its view."""
+    """A prefix after which an answer is expected, the dihedral of its view, and what is known of the answer.
+
+    vector: the row of GridLM's task vectors; None at test time, when there is one a dihedral.
+    """
 
     prefix: Sequence
     dihedral: int
+    prior: Prior = Prior()
+    vector: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Prefixes:
-    """B queries that went through the model. kv: their cache; mask: (B, S), 0 where padded; logprobs: (B, V), of the first token."""
+    """B queries that went through the model. rows: theirs in the cache; lengths, dihedrals, vectors: (B,).
 
-    kv: KV
-    mask: Tensor
+    logprobs: (B, V), of the first token.
+    """
+
+    cache: TreeCache
+    rows: np.ndarray
     lengths: np.ndarray
     dihedrals: np.ndarray
+    vectors: np.ndarray
     logprobs: np.ndarray
 
-    def take(self, rows: list[int]) -> "Prefixes":
-        """The queries `rows`, in that order."""
-        index = torch.tensor(rows, device=self.mask.device)
-        kv = [(k[index], v[index]) for k, v in self.kv]
-        return Prefixes(kv, self.mask[index], self.lengths[rows], self.dihedrals[rows], self.logprobs[rows])
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Rows[int]) -> "Prefixes":
+        """The queries `index`, in that order, in the same cache."""
+        names = ("rows", "lengths", "dihedrals", "vectors", "logprobs")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
+
+    def moved(self, index: np.ndarray, columns: Tensor) -> "Prefixes":
+        """The queries `index` with a cache of their own, of which each holds its `columns` (B, W)."""
+        taken = self.take(index)
+        rows = torch.from_numpy(taken.rows).to(columns.device)
+        return replace(taken, cache=self.cache.select(rows, columns), rows=np.arange(len(index)))
+
+
+def context(model: LoadedModel) -> int:
+    """The longest sequence that the model can read."""
+    return getattr(model.net.config, "max_position_embeddings", None) or 1 << 30
 
 
 def batches(
     model: LoadedModel,
-    queries: list[Query],
+    queries: Rows[Query],
     batch_tokens: int,
     counts: Counter,
     first: int = 0,
     kept: list | None = None,
+    only: Iterable[int] | None = None,
 ) -> Iterator[tuple[list[int], Prefixes]]:
     """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once (at least one query).
 
-    first: this many leading queries make up batches of their own, which come first. kept: prefixes of these queries
-    from an earlier call, used instead of reading again; filled where all of them together fit `batch_tokens`.
+    A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
+    leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
+    used instead of reading again; filled where all of them together fit `batch_tokens`.
     """
-    if kept:
-        yield from kept
-        return
-    longest = max((len(query.prefix) for query in queries), default=0)
+    wanted = set(range(len(queries)) if only is None else only)
+    for part, prefixes in kept or ():
+        if rows := [row for row, i in enumerate(part) if i in wanted]:
+            yield [part[row] for row in rows], prefixes.take(rows)
+            wanted -= set(part)
+    wanted = sorted(i for i in wanted if len(queries[i].prefix) < context(model))
+    longest = max((len(queries[i].prefix) for i in wanted), default=0)
     keep = kept is not None and longest * len(queries) <= batch_tokens
-    for group in (range(min(first, len(queries))), range(min(first, len(queries)), len(queries))):
-        order = sorted(group, key=lambda i: len(queries[i].prefix))
+    for is_first in (True, False):
+        order = sorted((i for i in wanted if (i < first) == is_first), key=lambda i: len(queries[i].prefix))
         while order:
             fits = sum((n + 1) * len(queries[i].prefix) <= batch_tokens for n, i in enumerate(order))
             part, order = order[: max(1, fits)], order[max(1, fits) :]
@@ -80,70 +106,96 @@ def batches(
 
 @torch.inference_mode()
 def read(model: LoadedModel, queries: Rows[Query], counts: Counter) -> Prefixes:
-    """Pass the prefixes through the model."""
-    batch = batch_of(model, [q.prefix for q in queries], [q.dihedral for q in queries], left=True)
-    del batch["labels"]
-    cache, lengths = DynamicCache(), np.array([len(q.prefix) for q in queries])
-    with autocast(model):
-        logits = model.net(**batch, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
-    counts["prefill"] += int(lengths.sum())
+    """Pass the prefixes, padded behind, through the model."""
+    kinds = set(getattr(model.net.config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds:
+        raise ModelError(f"model {model.path}: layers with {', '.join(sorted(kinds))}; search needs full attention")
+    lengths = np.array([len(q.prefix) for q in queries])
+    ids, mask = np.zeros((len(queries), lengths.max()), np.int64), np.arange(lengths.max()) < lengths[:, None]
+    positions = np.ones((*ids.shape, *queries[0].prefix.positions.shape[1:]), np.int64)
+    for row, query in enumerate(queries):
+        ids[row, : lengths[row]], positions[row, : lengths[row]] = query.prefix.ids, query.prefix.positions
     dihedrals = np.array([q.dihedral for q in queries])
-    return Prefixes(kv_of(cache), batch["attention_mask"], lengths, dihedrals, _logprobs(logits))
+    vectors = np.array([q.dihedral if q.vector is None else q.vector for q in queries])
+    tree = cache.empty()
+    columns = torch.arange(ids.shape[1], device=model.device).expand(ids.shape)
+    tree.place[:] = [Place(None, columns, ids.shape[1])]
+    mask = torch.from_numpy(mask).to(model.device)
+    logits = _forward(model, tree, ids, positions, mask, vectors, dihedrals)[np.arange(len(ids)), lengths - 1]
+    counts["prefill"] += int(lengths.sum())
+    return Prefixes(tree, np.arange(len(ids)), lengths, dihedrals, vectors, logprobs_of(logits))
 
 
 @torch.inference_mode()
-def verify(model: LoadedModel, prefixes: Prefixes, rows: list[int], tries: list[Trie]) -> tuple[list[np.ndarray], KV]:
-    """One pass of a trie each over the prefixes `rows`: per trie log-probs (N, V) after its nodes, and the grown cache."""
-    most = max(map(len, tries))
-    ids, mask = np.zeros((len(tries), most), np.int64), np.zeros((len(tries), most, most), bool)
-    mask |= np.eye(most, dtype=bool)  # padding attends to itself, so that no NaN arises
+def grow(
+    model: LoadedModel,
+    prefixes: Prefixes,
+    index: np.ndarray,
+    used: np.ndarray,
+    ids: np.ndarray,
+    positions: np.ndarray,
+    sees: Tensor,
+    own: Tensor,
+    kept: bool = True,
+) -> Tensor:
+    """Logits (A, T, V) after T more tokens for each of the queries `index` (A,).
+
+    used: (A,) columns in use; ids: (A, T); positions: (A, T) or (A, T, 3); sees, own, kept: see `cache.tree_mask`.
+    """
+    mask, columns = cache.tree_mask(sees, own, used, kept)
+    part = prefixes.take(index)
+    whole = np.array_equal(part.rows, np.arange(len(prefixes.cache.kv.layers[0].keys)))
+    rows = None if whole else torch.from_numpy(part.rows).to(model.device)
+    prefixes.cache.place[:] = [Place(rows, columns, mask.shape[3], kept)]
+    return _forward(model, prefixes.cache, ids, positions, _as_bias(model, mask), part.vectors, part.dihedrals)
+
+
+def verify(
+    model: LoadedModel, prefixes: Prefixes, index: np.ndarray, tries: Rows[Trie], kept: bool
+) -> list[np.ndarray]:
+    """One pass of a trie each directly below the prefixes `index`: per trie log-probs (N, V) after its nodes.
+
+    kept: the nodes stay in the cache, behind the prefix in order; else an index may occur more than once.
+    """
+    most, lengths = max(map(len, tries)), prefixes.lengths[index]
+    ids, own = np.zeros((len(tries), most), np.int64), np.zeros((len(tries), most, most), bool)
+    own |= np.eye(most, dtype=bool)  # padding attends to itself, so that no NaN arises
     positions = []
-    for trie, number, row in zip(tries, range(len(tries)), rows, strict=True):
-        ids[number, : len(trie)] = trie.tokens
-        mask[number, : len(trie), : len(trie)] = trie.ancestry()
-        lengths = np.full(len(trie), prefixes.lengths[row])
-        own = model.format.positions(lengths, trie.depth, trie.before.rows, trie.before.cols)
-        positions.append(np.concatenate([own, np.ones((most - len(trie), *own.shape[1:]), own.dtype)]))
-    index = torch.tensor(rows, device=model.device)
-    past = prefixes.mask[index].bool()[:, None].expand(-1, most, -1)  # (B, N, S)
-    tree = torch.cat([past, torch.from_numpy(mask).to(model.device)], dim=2)[:, None]  # (B, 1, N, S + N)
-    cache = cache_of([(k[index], v[index]) for k, v in prefixes.kv])
-    inputs = _inputs(model, ids, np.stack(positions), prefixes.dihedrals[rows])
-    with autocast(model):
-        logits = model.net(**inputs, attention_mask=_as_bias(model, tree), past_key_values=cache, use_cache=True).logits
-    logprobs = _logprobs(logits)
-    return [logprobs[number, : len(trie)] for number, trie in enumerate(tries)], kv_of(cache)
+    for number, trie in enumerate(tries):
+        size = len(trie)
+        ids[number, :size] = trie.tokens
+        own[number, :size, :size] = trie.ancestry()
+        where = model.format.positions(np.full(size, lengths[number]), trie.depth, trie.before.rows, trie.before.cols)
+        positions.append(np.concatenate([where, np.ones((most - size, *where.shape[1:]), where.dtype)]))
+    sees = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).to(model.device)[:, None].expand(-1, most, -1)
+    own = torch.from_numpy(own).to(model.device)
+    logits = grow(model, prefixes, index, lengths, ids, np.stack(positions), sees, own, kept)
+    logprobs = logprobs_of(logits)
+    return [logprobs[number, : len(trie)] for number, trie in enumerate(tries)]
 
 
-@torch.inference_mode()
-def step(model: LoadedModel, cache: DynamicCache, mask: Tensor, tokens, positions, dihedrals) -> np.ndarray:
-    """Log-probs (B, V) after one more token (B,) a row; the cache grows by it. mask: (B, S + 1), the token included."""
-    inputs = _inputs(model, tokens[:, None], positions[:, None], dihedrals)
-    with autocast(model):
-        logits = model.net(
-            **inputs, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
-        ).logits
-    return _logprobs(logits[:, -1])
+def logprobs_of(logits: Tensor) -> np.ndarray:
+    """The log-probs (..., V) of logits, in float64; NonFiniteError if one is not finite."""
+    logits = logits.double().cpu()
+    if not torch.isfinite(logits).all():
+        raise NonFiniteError("logits are not finite: the adapted weights have diverged; lower adapt.lr")
+    return torch.log_softmax(logits, dim=-1).numpy()
 
 
-def kv_of(cache: DynamicCache) -> KV:
-    """The tensors of a cache."""
-    return [(layer.keys, layer.values) for layer in cache.layers]
+def renormalised(logprobs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """`logprobs` (..., V) with the probability of what is not `allowed` shared out; all -inf where nothing is."""
+    logprobs = np.where(allowed, logprobs, -np.inf)
+    total = np.logaddexp.reduce(logprobs, axis=-1, keepdims=True)
+    return logprobs - np.where(np.isfinite(total), total, 0.0)
 
 
-def cache_of(kv: KV) -> DynamicCache:
-    """A cache that holds `kv` and leaves it as it is when it grows."""
-    cache = DynamicCache()
-    for index, (keys, values) in enumerate(kv):
-        cache.update(keys, values, index)
-    return cache
-
-
-def _inputs(model: LoadedModel, ids: np.ndarray, positions: np.ndarray, dihedrals: np.ndarray) -> dict[str, Tensor]:
+def _forward(model: LoadedModel, tree: TreeCache, ids, positions, mask: Tensor, vectors, dihedrals) -> Tensor:
     inputs = {"input_ids": ids, "position_ids": positions}
     if model.format.name == "grid":
-        inputs["task_ids"] = inputs["dihedral_ids"] = dihedrals
-    return {name: torch.from_numpy(np.ascontiguousarray(array)).to(model.device) for name, array in inputs.items()}
+        inputs |= {"task_ids": vectors, "dihedral_ids": dihedrals}
+    inputs = {name: torch.from_numpy(np.ascontiguousarray(array)).to(model.device) for name, array in inputs.items()}
+    with autocast(model):
+        return model.net(**inputs, attention_mask=mask, past_key_values=tree.kv, use_cache=True).logits
 
 
 def _as_bias(model: LoadedModel, allowed: Tensor) -> Tensor:
@@ -152,10 +204,3 @@ def _as_bias(model: LoadedModel, allowed: Tensor) -> Tensor:
         return allowed
     least = torch.finfo(torch.float32).min
     return torch.zeros(allowed.shape, device=allowed.device).masked_fill(~allowed, least)
-
-
-def _logprobs(logits: Tensor) -> np.ndarray:
-    logprobs = torch.log_softmax(logits.double(), dim=-1)
-    if not torch.isfinite(logprobs).all():
-        raise NonFiniteError("logits are not finite: the adapted weights have diverged; lower adapt.lr")
-    return logprobs.cpu().numpy()

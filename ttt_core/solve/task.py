@@ -1,27 +1,34 @@
-"""One task from its demonstrations to two attempts per test input: adapt, decode, rescore, vote.
+"""Tasks from their demonstrations to two attempts per test input: adapt, decode, rescore, vote.
 
-Not here: files, processes, many tasks. Time is a deadline in time.monotonic() seconds, checked inside every stage.
+One task at a time where the model is adapted to it; any number together where it is not. Not here: files, processes.
+Time is a deadline in time.monotonic() seconds, checked inside every stage.
 """
 
 import dataclasses
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from ttt_core.arc import augment
+from ttt_core.arc.augment import Augmentation
 from ttt_core.arc.encode import answer_grid, answer_ids
+from ttt_core.arc.prior import prior_of
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
 from ttt_core.config import Config
+from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
-from ttt_core.solve.adapt import adapted
+from ttt_core.solve.adapt import adapted, start_vectors
 from ttt_core.solve.decode import search
 from ttt_core.solve.prefix import Query
-from ttt_core.solve.rescore import rescore
+from ttt_core.solve.rescore import score
 from ttt_core.solve.vote import select
+
+Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]  # by shape and cells: a grid, its log-prob by view that found it
 
 
 def solve_task(
@@ -38,45 +45,46 @@ def solve_task(
     The same (model, task, config, seed) gives the same record wherever the deadline does not cut in. `beat` is called
     with the name of each stage as it begins.
     """
-    views = augment.draw_views(task, config.decode.views, augment.task_rng(seed, task.id, "views"))
-    clock, seconds = time.monotonic(), {}
+    clock, rng = time.monotonic(), augment.task_rng(seed, task.id, "adapt")
     beat("adapt")
-    with adapted(
-        model, task, config.adapt, augment.task_rng(seed, task.id, "adapt"), share_of(deadline, config.adapt.time_share)
-    ) as adaptation:
-        clock = _lap(seconds, "adapt", clock)
-        beat("decode")
-        kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
-        counts: Counter = Counter()
-        found = _decode(model, task, views, config, share_of(deadline, 0.6), kept, counts)
-        clock = _lap(seconds, "decode", clock)
-        beat("rescore")
-        scoring = views[: config.rescore.views]
-        candidates = tuple(
-            _rescored(
-                model, task, index, per_test, scoring, config, deadline, _kept_of(kept, index, task, scoring), counts
-            )
-            for index, per_test in enumerate(found)
-        )
-        clock = _lap(seconds, "rescore", clock)
-    attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(candidates, task.test, strict=True))
+    with adapted(model, task, config.adapt, rng, share_of(deadline, config.adapt.time_share)) as adaptation:
+        adapt_s = time.monotonic() - clock
+        [result] = _answered(model, [task], config, seed, deadline, beat)
     losses = adaptation.losses
-    return TaskResult(
-        task.id,
-        "ok",
-        attempts=attempts,
-        candidates=candidates,
-        views=tuple(map(str, views)),
-        seconds=seconds,
-        peak_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        notes={
-            "steps": adaptation.steps,
-            "first_loss": losses[0] if losses else None,
-            "last_loss": float(np.mean(losses[-8:])) if losses else None,
-            "rolled_back": adaptation.rolled_back,
-            "tokens": dict(counts),
-        },
-    )
+    notes = {
+        "steps": adaptation.steps,
+        "first_loss": losses[0] if losses else None,
+        "last_loss": float(np.mean(losses[-8:])) if losses else None,
+        "rolled_back": adaptation.rolled_back,
+    }
+    seconds = {"adapt": round(adapt_s, 3), **result.seconds}
+    return dataclasses.replace(result, seconds=seconds, notes=notes | result.notes)
+
+
+def solve_tasks(
+    model: LoadedModel,
+    tasks: Sequence[Task],
+    config: Config,
+    *,
+    seed: int,
+    deadline: float = float("inf"),
+    beat: Callable[[str], None] = lambda stage: None,
+) -> list[TaskResult]:
+    """The records of `tasks`, whose views go through the model together, in batches of config.decode.batch_tokens.
+
+    The candidates are those of `solve_task`. seconds: each task's share; notes: the tokens of all `together`. InputError
+    if config.adapt is to adapt the model to each.
+    """
+    if config.adapt.method != "none":
+        raise InputError(f"adapt.method={config.adapt.method}: tasks solved together share the model; set it to none")
+    vectors = getattr(model.net, "task_vectors", None)
+    if vectors is not None:
+        model.net.set_tasks(torch.cat([start_vectors(model.net, task.id) for task in tasks]))
+    try:
+        return _answered(model, tasks, config, seed, deadline, beat)
+    finally:
+        if vectors is not None:
+            model.net.task_vectors = vectors
 
 
 def share_of(deadline: float, share: float) -> float:
@@ -85,74 +93,111 @@ def share_of(deadline: float, share: float) -> float:
     return now + share * (deadline - now)
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A view of a test input: the task's number, the test input's, the view's, and the view."""
+
+    task: int
+    index: int
+    number: int
+    view: Augmentation
+
+
+def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: int, deadline: float, beat) -> list:
+    """The records of tasks that the model is ready for: GridLM's task vectors are eight of each, one a dihedral."""
+    views = [augment.draw_views(t, config.decode.views, augment.task_rng(seed, t.id, "views")) for t in tasks]
+    places = [
+        Place(n, index, v, views[n][v])
+        for v in range(config.decode.views) for n, task in enumerate(tasks) for index in range(len(task.test))
+    ]  # fmt: skip
+    queries = [_query(model, tasks[place.task], place, config.decode.priors) for place in places]
+    clock, counts = time.monotonic(), Counter()
+    beat("decode")
+    kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
+    found = _decode(model, places, queries, config, share_of(deadline, 0.6), kept, counts)
+    decoded = time.monotonic()
+    beat("rescore")
+    candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
+    seconds = {"decode": decoded - clock, "rescore": time.monotonic() - decoded}
+    seconds = {stage: round(took / len(tasks), 3) for stage, took in seconds.items()}
+    notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)}
+    if len(tasks) > 1:
+        notes["together"] = len(tasks)
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    records = []
+    for n, task in enumerate(tasks):
+        own = tuple(candidates[n, index] for index in range(len(task.test)))
+        attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(own, task.test, strict=True))
+        records.append(
+            TaskResult(
+                task.id, "ok", attempts=attempts, candidates=own, views=tuple(map(str, views[n])), seconds=seconds,
+                peak_gib=peak_gib, notes=notes,
+            )  # fmt: skip
+        )
+    return records
+
+
 def _decode(
-    model, task: Task, views, config: Config, deadline: float, kept: list, counts: Counter
-) -> list[dict[bytes, tuple[np.ndarray, list[int]]]]:
-    """Per test input: answers in the task's own orientation, with the views that found them; keyed by shape and cells.
+    model, places: list[Place], queries: list[Query], config: Config, deadline: float, kept: list, counts: Counter
+) -> dict[tuple[int, int], Found]:
+    """Per task and test input: answers in the task's own orientation, with the views that found them.
 
     The first views are searched from nothing, what they find is drafted in the others. A test input for which no view
     has an answer above the floor gets every view's greedy answer instead.
     """
-    found: list[dict] = [{} for _ in task.test]
+    grammar = model.format.grammar
+    found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
     for options in (config.decode, dataclasses.replace(config.decode, search="greedy")):
-        empty = [index for index in range(len(task.test)) if not found[index]]
-        places = [(v, index) for v in range(len(views)) for index in empty]
-        queries = [_query(model, task, views[v], index) for v, index in places]
+        asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
-        def drafts(i: int, places=places) -> list[np.ndarray]:
-            v, index = places[i]
-            grids = [grid for _, (grid, _) in _most_found(found[index])[: config.decode.drafts]]
-            return [answer_ids(model.format.grammar, augment.apply(views[v], grid)) for grid in grids]
+        def drafts(i: int, asked=asked) -> list[np.ndarray]:
+            place = places[asked[i]]
+            best = _most_found(found[place.task, place.index])[: config.decode.drafts]
+            return [answer_ids(grammar, augment.apply(place.view, grid)) for grid, _ in best]
 
-        asked = search(
-            model, queries, options, deadline, drafts=drafts, first=config.decode.draft_views * len(empty),
+        first = sum(places[i].number < config.decode.draft_views for i in asked)
+        answered = search(
+            model, [queries[i] for i in asked], options, deadline, drafts=drafts, first=first,
             kept=kept if options is config.decode else None, counts=counts,
         )  # fmt: skip
-        for i, answers in asked:
-            v, index = places[i]
-            for ids, _ in answers:
-                grid = augment.invert(views[v], answer_grid(model.format.grammar, ids))
+        for i, answers in answered:
+            place = places[asked[i]]
+            for ids, logprob in answers:
+                grid = np.ascontiguousarray(augment.invert(place.view, answer_grid(grammar, ids)))
                 key = bytes(grid.shape) + grid.tobytes()
-                found[index].setdefault(key, (np.ascontiguousarray(grid), []))[1].append(v)
+                found[place.task, place.index].setdefault(key, (grid, {}))[1][place.number] = logprob
     return found
 
 
 def _rescored(
-    model, task: Task, index: int, found: dict, views, config: Config, deadline: float, kept: list, counts: Counter
-) -> tuple[Candidate, ...]:
-    """The candidates of one test input, the ones found in most views first, at most rescore.max_candidates."""
-    best = _most_found(found)[: config.rescore.max_candidates]
-    grids = [grid for _, (grid, _) in best]
-    queries = [_query(model, task, view, index) for view in views]
-    scores = rescore(model, queries, grids, views, config.rescore, deadline, kept=kept, counts=counts)
-    return tuple(
-        Candidate(grid, tuple(float(s) for s in row), tuple(sorted(views_found)))
-        for (_, (grid, views_found)), row in zip(best, scores, strict=True)
-    )
+    model, places: list[Place], queries: list[Query], found: dict, config: Config, deadline: float, kept, counts
+) -> dict[tuple[int, int], tuple[Candidate, ...]]:
+    """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views."""
+    best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
+    answers, n_views = [], min(config.rescore.views, config.decode.views)
+    for place in places:
+        grids = [grid for grid, _ in best[place.task, place.index]] if place.number < n_views else []
+        answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid in grids])
+    scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
+    given = score(model, queries, answers, config.rescore, deadline, kept=kept, counts=counts)
+    for place, values in zip(places, given, strict=True):
+        if place.number < n_views:
+            scores[place.task, place.index][:, place.number] = values
+    return {
+        key: tuple(
+            Candidate(grid, tuple(map(float, row)), tuple(sorted(by_view)))
+            for (grid, by_view), row in zip(own, scores[key], strict=True)
+        )
+        for key, own in best.items()
+    }
 
 
-def _query(model: LoadedModel, task: Task, view, index: int) -> Query:
-    return Query(model.format.query(augment.view(view, task), index), view.dihedral)
+def _query(model: LoadedModel, task: Task, place: Place, priors: str) -> Query:
+    seen, dihedral = augment.view(place.view, task), place.view.dihedral
+    prior = prior_of(seen, place.index, priors)
+    return Query(model.format.query(seen, place.index), dihedral, prior, vector=8 * place.task + dihedral)
 
 
-def _most_found(found: dict) -> list:
-    return sorted(found.items(), key=lambda item: (-len(item[1][1]), item[0]))
-
-
-def _kept_of(kept: list, index: int, task: Task, views) -> list:
-    """Of the search's prefixes (numbered view by view over all test inputs) those of one test input, numbered by view.
-
-    Empty unless every view is there: the search may have been cut short.
-    """
-    n, chosen = len(task.test), []
-    for part, prefixes in kept:
-        rows = [row for row, i in enumerate(part) if i % n == index and i // n < len(views)]
-        if rows:
-            chosen.append(([part[row] // n for row in rows], prefixes.take(rows)))
-    return chosen if sum(len(part) for part, _ in chosen) == len(views) else []
-
-
-def _lap(seconds: dict, stage: str, since: float) -> float:
-    now = time.monotonic()
-    seconds[stage] = round(now - since, 3)
-    return now
+def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:
+    """Those found in most views first, then the most probable; rounded, so that no rounding error decides."""
+    return [found[key] for key in sorted(found, key=lambda k: (-len(found[k][1]), -round(max(found[k][1].values()), 4), k))]

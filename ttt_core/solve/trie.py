@@ -4,7 +4,7 @@ A node is a token after a certain beginning; ends are no nodes, since nothing is
 an order in which parents precede children. numpy only; not here: the model.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,54 +14,47 @@ from ttt_core.arc.grammar import Grammar, State
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """N nodes. tokens, parent (-1: first token of an answer), depth: int64 (N,). before, after: the grammar's states, N each.
+    """N nodes. tokens, depth: int64 (N,). before: the grammar's state before each. paths: per answer its nodes in order.
 
-    children: (node or -1, token) to node. paths: per answer its nodes in order, the end left out.
+    children: (N + 1, V), the node after node [n - 1] (0: after the root) with each token, -1 where there is none.
     """
 
     tokens: np.ndarray
-    parent: np.ndarray
     depth: np.ndarray
     before: State
-    after: State
-    children: dict[tuple[int, int], int]
-    paths: tuple[tuple[int, ...], ...]
+    paths: tuple[np.ndarray, ...]
+    children: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def ancestry(self) -> np.ndarray:
         """bool (N, N): [i, j] is true where j is i or a beginning of it."""
-        reach = np.eye(len(self), dtype=bool)
-        for node, parent in enumerate(self.parent):
-            if parent >= 0:
-                reach[node] |= reach[parent]
+        reach = np.zeros((len(self), len(self)), bool)
+        for path in self.paths:
+            reach[np.ix_(path, path)] |= np.tri(len(path), dtype=bool)
         return reach
 
-    def path(self, node: int) -> list[int]:
-        """The nodes from the first token to `node`; empty for -1."""
-        nodes = []
-        while node >= 0:
-            nodes.append(node)
-            node = int(self.parent[node])
-        return nodes[::-1]
 
-
-def build(answers: Iterable[np.ndarray], grammar: Grammar) -> Trie:
+def build(answers: Sequence[np.ndarray], grammar: Grammar) -> Trie:
     """The trie of `answers`, each of them token ids (T,) with their end, allowed by `grammar`."""
-    children, tokens, parents, depths, paths = {}, [], [], [], []
-    for answer in answers:
-        node, path = -1, []
-        for depth, token in enumerate(map(int, answer[:-1])):
-            if (node, token) not in children:
-                children[node, token] = len(tokens)
-                tokens.append(token), parents.append(node), depths.append(depth)
-            node = children[node, token]
-            path.append(node)
-        paths.append(tuple(path))
-    tokens, parents, depths = (np.array(values, np.int64) for values in (tokens, parents, depths))
-    before, after = _states(tokens, parents, depths, grammar)
-    return Trie(tokens, parents, depths, before, after, children, tuple(paths))
+    order = sorted(range(len(answers)), key=lambda i: answers[i].tolist())
+    lengths = np.array([len(answers[i]) - 1 for i in order], np.int64)
+    ids = np.full((len(answers), lengths.max(initial=0)), -1, np.int64)  # (A, T)
+    for row, i in zip(ids, order, strict=True):
+        row[: len(answers[i]) - 1] = answers[i][:-1]
+    differs = np.ones(ids.shape, bool)
+    differs[1:] = np.logical_or.accumulate(ids[1:] != ids[:-1], axis=1)
+    is_new = differs & (ids >= 0)  # the answer before, in sorted order, does not begin so
+    number = np.where(is_new, np.cumsum(is_new).reshape(ids.shape), 0)
+    number = np.maximum.accumulate(number, axis=0) - 1  # (A, T): an old beginning has the node made for it above
+    row, depth = np.nonzero(is_new)
+    parent = np.where(depth > 0, number[row, depth - 1], -1)
+    children = np.full((len(row) + 1, grammar.vocab_size), -1, np.int64)
+    children[parent + 1, ids[row, depth]] = np.arange(len(row))
+    paths = {i: number[r, : lengths[r]] for r, i in enumerate(order)}
+    before = State(*(field[row, depth] for field in _before(ids, grammar)))
+    return Trie(ids[row, depth], depth, before, tuple(paths[i] for i in range(len(answers))), children)
 
 
 def chunks(answers: list[np.ndarray], most: int) -> list[list[int]]:
@@ -77,14 +70,14 @@ def chunks(answers: list[np.ndarray], most: int) -> list[list[int]]:
     return runs
 
 
-def _states(tokens, parents, depths, grammar: Grammar) -> tuple[State, State]:
-    """The grammar's states before and after each node, level by level."""
-    before, after = grammar.start(len(tokens)), grammar.start(len(tokens))
-    for depth in range(int(depths.max(initial=-1)) + 1):
-        level = np.flatnonzero(depths == depth)
-        state = after.take(parents[level]) if depth else grammar.start(len(level))
-        following = grammar.advance(state, tokens[level])
-        for name in ("rows", "cols", "width"):
-            getattr(before, name)[level] = getattr(state, name)
-            getattr(after, name)[level] = getattr(following, name)
-    return before, after
+def states(answer: np.ndarray, grammar: Grammar) -> State:
+    """The grammar's state before each token of an answer (T,), its end included."""
+    return State(*(field[0] for field in _before(answer[None], grammar)))
+
+
+def _before(ids: np.ndarray, grammar: Grammar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """rows, cols, width of the grammar's state before each token of answers (A, T), (A, T) each."""
+    ends = ids == grammar.row_end
+    rows = np.cumsum(ends, axis=1) - ends
+    width = np.where(ends.any(axis=1), ends.argmax(axis=1), 0)[:, None] if ids.size else np.zeros((len(ids), 1), int)
+    return rows, np.arange(ids.shape[1]) - rows * (width + 1), np.where(rows > 0, width, 0)
