@@ -34,10 +34,11 @@ class AdaptConfig:
         "leave_one_out"  # of a TextFormat
     )
     steps: int = 64  # optimiser steps at most; the deadline may end it earlier
-    batch_tokens: int = 2048  # tokens of one optimiser step, at least one sequence
+    batch_tokens: int = 2048  # tokens of one optimiser step at most, at least one sequence
     lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"
     vector_lr: float = 1e-2  # peak learning rate of GridLM's fresh task vectors
-    optimizer: typing.Literal["adamw", "muon"] = "adamw"  # muon: matrices only, the rest stays with AdamW
+    optimizer: typing.Literal["adamw", "adamw8bit", "muon"] = "adamw"  # muon: matrices only, the rest stays with AdamW
+    muon_steps: int = 5  # Newton-Schulz iterations of one orthogonalisation
     warmup: float = 0.1  # share of the steps in which the rate rises linearly; then it falls (see decay)
     decay: typing.Literal["linear", "cosine", "constant"] = "linear"
     weight_decay: float = 0.0
@@ -48,10 +49,13 @@ class AdaptConfig:
     embedding_lr: float = 0.0  # above 0, LoRA also trains input embeddings and output head in full, at this rate
     time_share: float = 0.6  # of the task's seconds, at most this share goes into adaptation
     color_permutations: bool = True  # colours permuted in training views
+    max_memory_gib: float = 0.0  # of weights and training together; 0: what is free on the device
 
     def __post_init__(self):
         _require(self.steps >= 0, "adapt.steps", self.steps, "give 0 or more")
         _require(self.batch_tokens > 0, "adapt.batch_tokens", self.batch_tokens, "give 1 or more")
+        _require(self.muon_steps > 0, "adapt.muon_steps", self.muon_steps, "give 1 or more")
+        _require(self.max_memory_gib >= 0, "adapt.max_memory_gib", self.max_memory_gib, "give 0 or more")
         _require(self.rank > 0, "adapt.rank", self.rank, "give 1 or more")
         _require(self.embedding_lr >= 0, "adapt.embedding_lr", self.embedding_lr, "give 0 or more")
         _require(0 <= self.warmup < 1, "adapt.warmup", self.warmup, "give a share in [0, 1)")

@@ -9,8 +9,8 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, preset
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
-from ttt_core.solve.adapt import adapted, draw_batch
-from ttt_core.solve.feed import target_logits
+from ttt_core.solve.adapt import adapted
+from ttt_core.solve.feed import batch_of, step_rows, stream, target_logits
 from ttt_core.solve.task import solve_task
 
 
@@ -34,8 +34,8 @@ def nll_after(model, task, **options):
         **{"method": "full", "optimizer": "adamw", "batch_tokens": 512, "steps": 30, "lr": 3e-3, **options}
     )
     with adapted(model, task, config, task_rng(0, "a"), float("inf")), torch.no_grad():
-        logits, targets = target_logits(model, draw_batch(model, task, config, task_rng(1, "b")))
-        return float(torch.nn.functional.cross_entropy(logits, targets))
+        rows, dihedrals = zip(*next(step_rows(stream(model, task, config, task_rng(1, "b")), 512)), strict=True)
+        return float(torch.nn.functional.cross_entropy(*target_logits(model, batch_of(model, rows, dihedrals))))
 
 
 @pytest.mark.parametrize("method", ["vectors", "lora", "full"])
@@ -54,19 +54,18 @@ def test_the_base_comes_back_untouched(model, task, method):
 
 
 def test_a_diverging_adaptation_falls_back_to_the_last_good_state(model, task, monkeypatch):
-    from ttt_core.solve import adapt
+    from ttt_core.solve import fit
 
-    real, calls = adapt.target_logits, []
+    real, calls = fit.target_loss, []
 
     def poisoned(*args):
-        logits, targets = real(*args)
         calls.append(1)
-        return (logits * float("nan") if len(calls) == 20 else logits), targets
+        return real(*args) * (float("nan") if len(calls) == 20 else 1)
 
-    monkeypatch.setattr(adapt, "target_logits", poisoned)
+    monkeypatch.setattr(fit, "target_loss", poisoned)
     config = AdaptConfig(method="full", steps=30, batch_tokens=256, lr=1e-3)
     with adapted(model, task, config, task_rng(0, "a"), float("inf")) as adaptation:
-        assert adaptation.rolled_back and adaptation.steps == adapt.SNAPSHOT_STEPS
+        assert adaptation.rolled_back and adaptation.steps == fit.SNAPSHOT_STEPS
         assert all(torch.isfinite(p).all() for p in model.net.parameters())
 
 

@@ -15,6 +15,7 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.errors import InputError
 
 IGNORE = -100  # label of a position that is no target, as in transformers
+NO_LIMIT = 1 << 30  # tokens
 CELLS = tuple("0123456789")
 
 
@@ -40,11 +41,14 @@ class Format(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
-    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
-        """Sequences to adapt on, from the demonstrations of a view."""
+    def training(self, task: Task, targets: str = "leave_one_out", max_tokens: int = NO_LIMIT) -> list[Sequence]:
+        """Sequences of at most max_tokens to adapt on, from the demonstrations of a view; none where none fits."""
 
-    def query(self, task: Task, test_index: int) -> Sequence:
-        """The prefix after which the answer to test input `test_index` is expected; no targets."""
+    def query(self, task: Task, test_index: int, max_tokens: int = NO_LIMIT) -> Sequence:
+        """The prefix after which the answer to test input `test_index` is expected; no targets.
+
+        Demonstrations are left out until it has at most max_tokens; a prefix without any is not cut.
+        """
 
     def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         """Positions (B,) or (B, 3) of answer tokens number `step` that stand at `rows`, `cols` of their grids."""
@@ -74,10 +78,10 @@ class GridFormat:
         end = np.array([[1, pair.output.shape[0] + 1, 1]])
         return Sequence(ids, labels, np.concatenate([prefix.positions, _grid_positions(1, pair.output), end]))
 
-    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
-        return [self.pair(pair) for pair in task.train]
+    def training(self, task: Task, targets: str = "leave_one_out", max_tokens: int = NO_LIMIT) -> list[Sequence]:
+        return [row for pair in task.train if len(row := self.pair(pair)) <= max_tokens]
 
-    def query(self, task: Task, test_index: int) -> Sequence:
+    def query(self, task: Task, test_index: int, max_tokens: int = NO_LIMIT) -> Sequence:
         return self._prefix(task.test[test_index].input)
 
     def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
@@ -110,26 +114,40 @@ class TextFormat:
     def vocab_size(self) -> int:
         return len(self.symbols)
 
-    def training(self, task: Task, targets: str = "leave_one_out") -> list[Sequence]:
+    def training(self, task: Task, targets: str = "leave_one_out", max_tokens: int = NO_LIMIT) -> list[Sequence]:
         pairs, n = list(task.train), len(task.train)
         sequences = []
         if targets in ("all_outputs", "both"):
-            sequences.append(self._sequence(pairs, range(1, n) if n > 1 else [0]))
+            shown = self._fitting(pairs, max_tokens)
+            sequences.append(self._sequence(shown, range(1, len(shown)) if len(shown) > 1 else [0]))
         if targets != "all_outputs":
-            sequences += [self._left_out(pairs, i) for i in range(n)]
+            sequences += [self._left_out(pairs, max_tokens, i) for i in range(n)]
         if targets == "leave_two_out" and n >= 3:
-            sequences += [self._left_out(pairs, i, j) for i in range(n) for j in range(n) if j != i]
-        return sequences
+            sequences += [self._left_out(pairs, max_tokens, i, j) for i in range(n) for j in range(n) if j != i]
+        return [sequence for sequence in sequences if len(sequence) <= max_tokens]
 
-    def query(self, task: Task, test_index: int) -> Sequence:
-        return self._sequence([*task.train, Pair(task.test[test_index].input)], [])
+    def query(self, task: Task, test_index: int, max_tokens: int = NO_LIMIT) -> Sequence:
+        return self._sequence(self._fitting([*task.train, Pair(task.test[test_index].input)], max_tokens), [])
 
     def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         return prefix_length + step
 
-    def _left_out(self, pairs: list[Pair], query: int, dropped: int | None = None) -> Sequence:
+    def _left_out(self, pairs: list[Pair], max_tokens: int, query: int, dropped: int | None = None) -> Sequence:
         shown = [pair for i, pair in enumerate(pairs) if i not in (query, dropped)]
-        return self._sequence([*shown, pairs[query]], [len(shown)])
+        shown = self._fitting([*shown, pairs[query]], max_tokens)
+        return self._sequence(shown, [len(shown) - 1])
+
+    def _fitting(self, pairs: list[Pair], max_tokens: int) -> list[Pair]:
+        """The last of `pairs` that make a sequence of at most max_tokens, at least the very last."""
+        first, room = len(pairs), max_tokens - len(self.opening)
+        while first > 0 and (first == len(pairs) or self._length(pairs[first - 1]) <= room):
+            first -= 1
+            room -= self._length(pairs[first])
+        return pairs[first:]
+
+    def _length(self, pair: Pair) -> int:
+        answer = 0 if pair.output is None else len(answer_ids(self.grammar, pair.output))
+        return len(self.before_input) + len(answer_ids(self.grammar, pair.input)) - 1 + len(self.before_output) + answer
 
     def _sequence(self, pairs: list[Pair], targets) -> Sequence:
         ids, is_target = [np.array(self.opening, np.int64)], [np.zeros(len(self.opening), bool)]

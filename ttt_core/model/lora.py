@@ -19,10 +19,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from ttt_core.errors import CheckpointError, ModelError
+from ttt_core.model import kernels
 
 # Last names of the linear layers inside the blocks of GPT-2, Llama, Qwen2, Qwen3 and GridLM; never the output head.
 AUTO_TARGETS = ("c_attn", "c_proj", "c_fc", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -40,7 +40,7 @@ class LoRALayer(nn.Module):
 
     x (..., in), y (..., out), A = lora_A (R, in), B = lora_B (out, R). scaling = alpha / R, or alpha / sqrt(R) with
     rslora (arXiv:2312.03732). A is Kaiming-uniform and B zero, so a fresh adapter changes no bit of y. The adapter may
-    be wider than the base (float32 beside bfloat16): it is kept so for the optimiser, and applied in x's dtype.
+    be wider than the base (float32 beside bfloat16): it is kept so for the optimiser, and applied in the base's dtype.
     """
 
     def __init__(self, base: nn.Module, rank: int, alpha: float, rslora: bool, dtype: torch.dtype):
@@ -54,13 +54,10 @@ class LoRALayer(nn.Module):
         self.original: tuple[nn.Parameter, ...] = ()  # W while merged; in a tuple, so that it is no parameter of this
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)  # (..., out)
         if self.original:
-            return y
-        h = F.linear(x, self.lora_A.to(x.dtype))  # (..., R)
-        B = self.lora_B.to(h.dtype)
-        # One addmm adds the update while it is computed: no (..., out) tensor beyond y and the result.
-        return torch.addmm(y.flatten(0, -2), h.flatten(0, -2), B.t(), alpha=self.scaling).view_as(y)
+            return self.base(x)
+        weight, bias = self.base.weight, self.base.bias
+        return kernels.linear(x, weight, bias, self.lora_A, self.lora_B, self.scaling, isinstance(self.base, Conv1D))
 
     def merged_weight(self) -> Tensor:
         """W + scaling * B A in W's layout and dtype, added in float32."""

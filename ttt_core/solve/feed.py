@@ -1,15 +1,73 @@
-"""Sequences of either model family as one kind of batch, and the one forward pass with targets.
+"""Sequences of either model family: as training sequences drawn from a task, as one kind of batch, and the forward passes.
 
 Knows that GridLM wants a task and a dihedral per sequence and that a causal LM does not; nothing else in `solve/` does.
 At test time GridLM holds eight task vectors, one a dihedral, so a sequence's task id is its dihedral.
 """
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
 from torch import Tensor
 
-from ttt_core.arc.encode import IGNORE, Sequence
+from ttt_core.arc import augment
+from ttt_core.arc.augment import Augmentation
+from ttt_core.arc.encode import IGNORE, NO_LIMIT, Sequence
+from ttt_core.arc.tasks import Task
+from ttt_core.config import AdaptConfig
 from ttt_core.model.corpus import collate
 from ttt_core.model.load import LoadedModel
+from ttt_core.model.packing import Packed, pack
+
+Row = tuple[Sequence, int]  # a training sequence and the dihedral of its view
+
+
+def stream(
+    model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.Generator, max_tokens: int = NO_LIMIT
+) -> Iterator[Row]:
+    """Training sequences of random views of the demonstrations, without end; none if no view has one that short."""
+    free = augment.free_colors(task.train) if config.color_permutations else ()
+    empty = 0
+    while empty < 64:  # views differ in length: where 64 in a row have no sequence short enough, none will
+        order = tuple(int(i) for i in rng.permutation(len(task.train)))
+        seen = Augmentation(int(rng.integers(8)), augment.permute_colors(free, rng), order)
+        rows = model.format.training(augment.view(seen, task), config.targets, max_tokens)
+        empty = 0 if rows else empty + 1
+        yield from ((rows[i], seen.dihedral) for i in rng.permutation(len(rows)))
+
+
+def step_rows(rows: Iterator[Row], batch_tokens: int) -> Iterator[list[Row]]:
+    """The rows of one optimiser step after the other: at most batch_tokens tokens, at least one sequence."""
+    step: list[Row] = []
+    for row in rows:
+        if step and sum(len(r) for r, _ in step) + len(row[0]) > batch_tokens:
+            yield step
+            step = []
+        step.append(row)
+
+
+def micro_batches(rows: list[Row], micro_tokens: int) -> list[list[Row]]:
+    """`rows`, sorted by length, in parts of at most micro_tokens tokens, at least one sequence each."""
+    parts: list[list[Row]] = []
+    room = 0
+    for row in sorted(rows, key=lambda row: len(row[0])):
+        if not parts or len(row[0]) > room:
+            parts.append([])
+            room = micro_tokens
+        parts[-1].append(row)
+        room -= len(row[0])
+    return parts
+
+
+def packed_of(model: LoadedModel, rows: list[Row]) -> Packed:
+    """The rows of one micro-batch end to end on the model's device."""
+    return pack([row for row, _ in rows], [dihedral for _, dihedral in rows], model.device)
+
+
+def context_tokens(model: LoadedModel) -> int:
+    """The longest sequence that the model has positions for."""
+    limit = getattr(model.net.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and model.format.name != "grid" else NO_LIMIT
 
 
 def batch_of(model: LoadedModel, rows: list[Sequence], dihedrals: list[int], left: bool = False) -> dict[str, Tensor]:

@@ -1,0 +1,289 @@
+"""The adaptation engine: the same gradient however a step is cut, memory known beforehand, and what is done without it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from ttt_core.arc.augment import task_rng
+from ttt_core.arc.encode import DIGITS, GridFormat
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import AdaptConfig
+from ttt_core.model import lora, memory, packing
+from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.model.load import LoadedModel
+from ttt_core.solve import adapt, fit
+from ttt_core.solve.adapt import adapted, trainable
+from ttt_core.solve.feed import batch_of, micro_batches, packed_of, step_rows, stream, target_logits
+
+CPU = torch.device("cpu")
+
+
+def gpt2(dtype, layers, width):
+    config = GPT2Config(vocab_size=15, n_positions=4096, n_embd=width, n_layer=layers, n_head=2)
+    return GPT2LMHeadModel._from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
+def llama(dtype, layers, width):
+    sizes = {"hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": layers, "vocab_size": 15}
+    config = LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=4096)
+    return LlamaForCausalLM._from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
+def grid(dtype, layers, width):
+    net = GridLM(GridLMConfig(width=width, layers=layers, heads=2, task_ids=["a", "b"]))
+    for layer in net.layers:  # else zero: a block without effect would hide its errors
+        nn.init.normal_(layer.attn.o_proj.weight, std=0.1), nn.init.normal_(layer.mlp.down_proj.weight, std=0.1)
+    return net
+
+
+KINDS = {"conv1d": gpt2, "linear": llama, "grid": grid}
+
+
+def loaded(kind, dtype=torch.float32, layers=2, width=32):
+    torch.manual_seed(0)
+    net = KINDS[kind](dtype, layers, width).eval()
+    format = GridFormat() if kind == "grid" else DIGITS
+    return LoadedModel(net, format, CPU, dtype, adapter_dtype=torch.float32, path="", sha256="")
+
+
+def a_task(sides=(2, 3, 5), seed=0):
+    rng = np.random.default_rng(seed)
+    pairs = (Pair(*(rng.integers(0, 10, (n, n + i)).astype(np.uint8) for i in (0, 1))) for n in sides)
+    return Task("t", tuple(pairs), (Pair(np.zeros((2, 2), np.uint8)),))
+
+
+def some_rows(model, count=7):
+    rows = stream(model, a_task(), AdaptConfig(), task_rng(0, "rows"))
+    return [next(rows) for _ in range(count)]
+
+
+def shaken(groups):
+    """The parameters of `groups` away from where an adapter has no effect."""
+    generator = torch.Generator().manual_seed(1)
+    parameters = [p for group in groups for p in group["params"]]
+    with torch.no_grad():
+        for p in parameters:
+            p.requires_grad_(True).add_(0.1 * torch.randn(p.shape, generator=generator))
+    return parameters
+
+
+def plain_gradient(model, rows, parameters):
+    """The gradient by the model's own forward over one padded batch."""
+    F.cross_entropy(*target_logits(model, batch_of(model, *map(list, zip(*rows, strict=True))))).backward()
+    gradient = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    return gradient
+
+
+def engine_gradient(model, rows, parameters, micro_tokens=1 << 20, checkpoint=False, weigh=True):
+    batches = [packed_of(model, part) for part in micro_batches(rows, micro_tokens)]
+    count = sum(len(batch.targets) for batch in batches)
+    with packing.packed(model.net, model.dtype, checkpoint):
+        for batch in batches:
+            each = count if weigh else len(batch.targets) * len(batches)
+            (packing.target_loss(model.net, batch) / each).backward()
+    gradient = [p.grad for p in parameters]
+    for p in parameters:
+        p.grad = None
+    return gradient
+
+
+def far(left, right):
+    """The largest difference between two gradients, relative to the largest element."""
+    scale = max(float(a.abs().max()) for a in left)
+    return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True)) / scale
+
+
+CUTS = {
+    "packed": {},
+    "accumulated": {"micro_tokens": 120},
+    "checkpointed": {"checkpoint": True},
+    "one by one, checkpointed": {"micro_tokens": 1, "checkpoint": True},
+}
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gradient_is_the_plain_one_however_the_step_is_cut(kind, method, monkeypatch):
+    model = loaded(kind)
+    rows = some_rows(model)
+    assert len({len(row) for row, _ in rows}) > 1
+    with trainable(model, "t", AdaptConfig(method=method, rank=4, embedding_lr=1e-3), 0) as groups:
+        parameters = shaken(groups)
+        expected = plain_gradient(model, rows, parameters)
+        for cut in CUTS.values():
+            assert far(expected, engine_gradient(model, rows, parameters, **cut)) < 1e-5
+        monkeypatch.setattr(packing, "CHUNK_LOGITS", 15 * 10)
+        assert far(expected, engine_gradient(model, rows, parameters)) < 1e-5
+        # A mean of means is what accumulation gets wrong.
+        assert far(expected, engine_gradient(model, rows, parameters, micro_tokens=120, weigh=False)) > 1e-3
+
+
+def test_sequences_of_one_row_do_not_see_each_other_and_those_of_one_sequence_do():
+    model = loaded("linear")
+    rows = some_rows(model, 3)
+    other = dataclasses.replace(rows[1][0], ids=rows[1][0].ids[::-1].copy())
+    with packing.packed(model.net, torch.float32), torch.no_grad():
+        alone = float(packing.target_loss(model.net, packed_of(model, [rows[0]])))
+        for neighbour in (rows[1][0], other):
+            both = packing.target_loss(model.net, packed_of(model, [rows[0], (neighbour, 0)]))
+            rest = packing.target_loss(model.net, packed_of(model, [(neighbour, 0)]))
+            assert float(both - rest) == pytest.approx(alone, rel=1e-5)
+        one = dataclasses.replace(packed_of(model, rows[:2]), runs=(packing.Run(1, sum(len(r) for r, _ in rows[:2])),))
+        assert abs(float(packing.target_loss(model.net, one) - both)) > 1e-2, "one long sequence would pass"
+
+
+def test_no_gradient_goes_below_the_lowest_adapted_layer():
+    model = loaded("linear", layers=4)
+    lora.inject(model.net, rank=4, alpha=4, targets=["layers.2.mlp.up_proj", "layers.3.mlp.up_proj"])
+    seen = []
+    for layer in model.net.model.layers:
+        layer.register_forward_hook(lambda module, args, out: seen.append((out if torch.is_tensor(out) else out[0])))
+    with packing.packed(model.net, torch.float32):
+        packing.target_loss(model.net, packed_of(model, some_rows(model, 2))).backward()
+    assert [out.requires_grad for out in seen] == [False, False, True, True]
+    assert all((p.grad is not None) == ("lora" in name) for name, p in model.net.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["conv1d", "linear", "grid"])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_estimate_is_within_15_percent_of_the_measured_peak(name, checkpoint):
+    model = loaded(name, torch.bfloat16, layers=6, width=64)
+    config = AdaptConfig(rank=8, steps=2)
+    rows = stream(model, a_task(sides=(11, 11, 11)), config, task_rng(0, "rows"))
+    micro_tokens = 900
+    steps = [[next(rows) for _ in range(8)]] * 2
+    size = max(sum(len(row) for row, _ in part) for part in micro_batches(steps[0], micro_tokens))
+    before = sum(p.nbytes for p in model.net.parameters())
+    guess = adapt.estimate_of(model, config, checkpoint)
+    with memory.Meter() as meter, trainable(model, "t", config, 0) as groups:
+        plan = fit.Plan(micro_tokens, checkpoint, 4096)
+        fit.fit(model, lambda _: iter(steps), groups, config, plan, float("inf"))
+    assert before + meter.peak == pytest.approx(guess.total(size), rel=0.15)
+    assert abs(guess.total(size // 2) / (before + meter.peak) - 1) > 0.15, "half the tokens would pass"
+
+
+def test_the_plan_follows_the_limit():
+    model, config = loaded("linear", layers=6, width=64), AdaptConfig(rank=8)
+    guess = adapt.estimate_of(model, config, False)
+    at = [
+        adapt.plan_of(model, dataclasses.replace(config, max_memory_gib=guess.total(tokens) / 2**30))
+        for tokens in (10_000, 5_000, 1_000)
+    ]
+    assert not at[0].checkpoint and at[0].micro_tokens == adapt.CPU_MICRO_TOKENS
+    assert at[2].checkpoint or at[2].max_tokens < 4096
+    assert at[2].micro_tokens <= at[0].micro_tokens
+
+
+def out_of_memory_above(monkeypatch, tokens, checkpointed_tokens):
+    """Training steps fail as CPU and CUDA do where a row has more tokens than that."""
+    real, seen = fit.target_loss, []
+
+    def limited(net, batch):
+        is_checkpointed = any("forward" in block.__dict__ for block in packing.blocks_of(net))
+        seen.append((len(batch.ids), is_checkpointed))
+        if len(batch.ids) > (checkpointed_tokens if is_checkpointed else tokens):
+            kinds = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+            raise kinds[len(seen) % 2]
+        return real(net, batch)
+
+    monkeypatch.setattr(fit, "target_loss", limited)
+    return seen
+
+
+LONG = a_task(sides=(12, 12, 12))  # of 938 and 940 tokens
+RUNGS = {
+    "halve": (1500, 1500, lambda plan: plan.micro_tokens <= 1500 and not plan.checkpoint and plan.max_tokens == 4096),
+    "checkpoint": (600, 2000, lambda plan: plan.checkpoint and plan.max_tokens == 4096),
+    "shorten": (100, 700, lambda plan: plan.checkpoint and plan.max_tokens <= 700),
+    "unadapted": (50, 50, lambda plan: True),
+}
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_each_rung_of_the_back_off_is_climbed_when_memory_ends(rung, monkeypatch):
+    model = loaded("linear")
+    tokens, checkpointed, holds = RUNGS[rung]
+    seen = out_of_memory_above(monkeypatch, tokens, checkpointed)
+    before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
+    config = AdaptConfig(steps=3, batch_tokens=4000, rank=4, max_memory_gib=100)
+    with adapted(model, LONG, config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == (0 if rung == "unadapted" else 3) and holds(adaptation.plan), adaptation
+        assert max(len_ for len_, _ in seen) > tokens, "nothing failed"
+        if rung == "unadapted":
+            assert "memory" in adaptation.note
+            assert all(not layer.lora_B.any() for layer in lora.adapter_layers(model.net).values())
+    assert all(torch.equal(p, before[name]) for name, p in model.net.named_parameters())
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    model = loaded("linear")
+
+    def broken(net, batch):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(fit, "target_loss", broken)
+    with pytest.raises(RuntimeError, match="mat1"), adapted(model, LONG, AdaptConfig(steps=1), task_rng(0), 1e18):
+        pass
+
+
+def test_a_failed_step_is_retried_when_its_tensors_are_gone(monkeypatch):
+    """Inside the except block the traceback would still hold what filled the memory."""
+    import weakref
+
+    model, real, refs, alive = loaded("linear"), fit.target_loss, [], []
+
+    def once(net, batch):
+        if not refs:
+            activations = torch.zeros(1000)
+            refs.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        alive.append(refs[0]() is not None)
+        return real(net, batch)
+
+    monkeypatch.setattr(fit, "target_loss", once)
+    with adapted(model, LONG, AdaptConfig(steps=1, rank=4, batch_tokens=2000), task_rng(0, "a"), 1e18) as adaptation:
+        assert adaptation.steps == 1 and not any(alive)
+    error = torch.OutOfMemoryError("held")
+    try:  # the naive twin: retrying inside the except block
+        held = torch.zeros(1000)
+        raise error
+    except torch.OutOfMemoryError as caught:
+        assert caught.__traceback__.tb_frame.f_locals["held"] is held
+
+
+def test_float16_scales_its_loss_and_survives_an_overflow(monkeypatch):
+    model = loaded("linear", torch.float16)
+    config = AdaptConfig(steps=4, rank=4, batch_tokens=300, lr=1e-2)
+    real, scales = fit.target_loss, []
+
+    def once_infinite(net, batch):
+        scales.append(1)
+        loss = real(net, batch)
+        return loss * 1e8 if len(scales) == 2 else loss  # finite, but its scaled gradient is not
+
+    monkeypatch.setattr(fit, "target_loss", once_infinite)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 4 and not adaptation.rolled_back
+        parameters = lora.adapter_parameters(model.net)
+        assert {p.dtype for p in parameters} == {torch.float32}
+        assert any(p.any() for p in parameters) and all(torch.isfinite(p).all() for p in parameters)
+    monkeypatch.setattr(fit, "target_loss", lambda net, batch: real(net, batch) * float("nan"))
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.rolled_back and adaptation.steps == 0
+
+
+def test_contexts_longer_than_the_models_positions_lose_demonstrations():
+    model = loaded("conv1d")
+    model.net.config.n_positions = 300
+    config = AdaptConfig(steps=2, rank=4, batch_tokens=1)
+    with adapted(model, a_task(sides=(8, 8, 8)), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 2 and adaptation.plan.max_tokens == 300
+    rows = stream(model, a_task(sides=(8, 8, 8)), config, task_rng(0, "a"))
+    assert len(next(rows)[0]) > 300, "without the limit"

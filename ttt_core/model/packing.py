@@ -1,0 +1,177 @@
+"""Sequences of different length end to end in one row, without padding, and the training forward pass over them.
+
+Within `packed(net)` the modules of a transformers model or of GridLM whose plain form wastes time or memory compute the
+same by `kernels.py`; a replacement is used only where a probe shows it equal. Not here: tokens, losses, optimisers.
+
+Shapes: S tokens of the row, M targets, D width, V vocabulary.
+"""
+
+import contextlib
+import functools
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+from transformers.activations import NewGELUActivation
+
+from ttt_core.arc.encode import IGNORE, Sequence
+from ttt_core.model import kernels
+from ttt_core.model.gridlm import MLP, Attention, GridLM, rotary_table
+from ttt_core.model.kernels import Run
+
+ATTENTION = "packed"  # its name among transformers' attention implementations
+CHUNK_LOGITS = 1 << 22  # logits of one chunk of targets at most: 16 MiB in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """ids (S,), positions (S,) or (S, 3), views (S,): each token's dihedral, at (M,): where targets (M,) are predicted."""
+
+    ids: Tensor
+    positions: Tensor
+    views: Tensor
+    at: Tensor
+    targets: Tensor
+    runs: tuple[Run, ...]
+
+
+def pack(rows: Rows[Sequence], dihedrals: Rows[int], device: torch.device) -> Packed:
+    """`rows` sorted by length, end to end. A grid pair's input tokens, role 0 of its positions, see one another."""
+    inputs = [int((row.positions[:, 0] == 0).sum()) if row.positions.ndim == 2 else 0 for row in rows]
+    order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), inputs[i]))
+    runs = tuple(Run(len(list(same)), *size) for size, same in groupby((len(rows[i]), inputs[i]) for i in order))
+    lengths = [len(rows[i]) for i in order]
+    labels = np.concatenate([rows[i].labels for i in order])
+    at = np.flatnonzero(labels != IGNORE)
+    arrays = {
+        "ids": np.concatenate([rows[i].ids for i in order]),
+        "positions": np.concatenate([rows[i].positions for i in order]),
+        "views": np.repeat([dihedrals[i] for i in order], lengths),
+        "at": at - 1,  # the first token of a sequence is no target
+        "targets": labels[at],
+    }
+    return Packed(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}, runs=runs)
+
+
+def target_loss(net: nn.Module, batch: Packed) -> Tensor:
+    """The summed cross entropy, nats in float32, of all targets. Only within `packed(net)`.
+
+    Logits are computed at targets alone, and chunk by chunk (again in the backward pass) where they are many.
+    """
+    hidden = (_grid_hidden if isinstance(net, GridLM) else _hidden)(net, batch)  # (M, D)
+    head = net.get_output_embeddings()
+    size = max(1, CHUNK_LOGITS // head.weight.shape[0])
+    if len(hidden) <= size:
+        return _chunk_loss(head, hidden, batch.targets)
+    chunks = zip(hidden.split(size), batch.targets.split(size), strict=True)
+    checkpoint = functools.partial(torch.utils.checkpoint.checkpoint, _chunk_loss, head, use_reentrant=False)
+    return torch.stack([checkpoint(*chunk) for chunk in chunks]).sum()
+
+
+def _chunk_loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
+
+
+def _hidden(net: nn.Module, batch: Packed) -> Tensor:
+    """(M, D): the last hidden states of a causal LM where targets are predicted."""
+    out = net.base_model(batch.ids[None], position_ids=batch.positions[None], use_cache=False, runs=batch.runs)
+    return out.last_hidden_state[0, batch.at]
+
+
+def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
+    """(M, D): as GridLM.forward, but tokens of many tasks in one row."""
+    x = net.embed_tokens(batch.ids) + net.task_vectors(batch.views) + net.dihedral_vectors(batch.views)  # (S, D)
+    rotary = tuple(t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype))
+    x = x[None]
+    for i, layer in enumerate(net.layers):
+        x = layer(x, rotary, batch.runs, None, i)
+    return net.norm(x[0, batch.at])
+
+
+@contextlib.contextmanager
+def packed(net: nn.Module, dtype: torch.dtype, checkpoint: bool = False):
+    """Within the context `net` takes packed rows, and no others. dtype: of computation.
+
+    checkpoint: keep of each block's activations its input alone, and compute the others again in the backward pass.
+    """
+    AttentionInterface.register(ATTENTION, _attention)
+    implementation = net.config._attn_implementation
+    replaced = {}
+    for module in net.modules():
+        forward = _replacement(module, dtype)
+        if forward is not None:
+            replaced[module] = forward
+    for block in blocks_of(net) if checkpoint else ():
+        replaced[block] = functools.partial(torch.utils.checkpoint.checkpoint, block.forward, use_reentrant=False)
+    try:
+        for module, forward in replaced.items():
+            module.forward = forward
+        net.config._attn_implementation = ATTENTION
+        yield
+    finally:
+        net.config._attn_implementation = implementation
+        for module in replaced:
+            module.__dict__.pop("forward", None)
+
+
+def blocks_of(net: nn.Module) -> nn.ModuleList:
+    """The model's repeated layers: its longest list of modules."""
+    lists = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
+    return max(lists, key=len)
+
+
+def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, *, runs, **_):
+    """As transformers calls it: query (1, H, S, d), key and value (1, G, S, d) give (1, S, H, d)."""
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return kernels.attention(q, k, v, runs, scaling if scaling is not None else q.shape[-1] ** -0.5)[None], None
+
+
+def _replacement(module: nn.Module, dtype: torch.dtype):
+    """A cheaper forward of `module`, or None where there is none that computes the same."""
+    if isinstance(module, Attention):
+        return functools.partial(_grid_attention, module)
+    if isinstance(module, MLP) or _is_swiglu(module):
+        return lambda x: module.down_proj(kernels.swiglu(module.gate_proj(x), module.up_proj(x)))
+    if isinstance(module, NewGELUActivation):
+        return functools.partial(F.gelu, approximate="tanh")
+    if "RMSNorm" in type(module).__name__ and getattr(module, "weight", None) is not None:
+        eps = getattr(module, "variance_epsilon", getattr(module, "eps", None))
+        fast = functools.partial(_rms_norm, module, eps, dtype)
+        return fast if eps is not None and _is_plain(type(module)) else None
+    return None
+
+
+def _rms_norm(module: nn.Module, eps: float, dtype: torch.dtype, x: Tensor) -> Tensor:
+    return kernels.rms_norm(x, module.weight, eps, dtype)
+
+
+def _is_swiglu(module: nn.Module) -> bool:
+    parts = all(isinstance(getattr(module, name, None), nn.Module) for name in ("gate_proj", "up_proj", "down_proj"))
+    return parts and isinstance(getattr(module, "act_fn", None), nn.SiLU)
+
+
+@functools.cache
+@torch.no_grad()
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Whether norms of this kind scale by their weight; some scale by 1 + weight."""
+    try:
+        norm = kind(8, eps=1e-6)
+    except TypeError:
+        return False
+    norm.weight.fill_(0.5)
+    x = torch.linspace(-3, 3, 8)[None]
+    return torch.allclose(norm(x), kernels.rms_norm(x, norm.weight, 1e-6, x.dtype), atol=1e-5)
+
+
+def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int) -> Tensor:
+    """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice."""
+    _, S, D = x.shape
+    q, k, v = (p(x).view(S, module.heads, -1) for p in (module.q_proj, module.k_proj, module.v_proj))
+    q, k = kernels.rotate(q, *rotary), kernels.rotate(k, *rotary)
+    y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (S, H, d)
+    return module.o_proj(y.view(1, S, D))
