@@ -87,6 +87,9 @@ def child(tmp_path):
     assert wait(child).kind == "ready"
     yield child
     worker.kill(child)
+    deadline = time.monotonic() + 10
+    while running(child.process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)  # a killed grandchild dies when it next gets the processor
     assert not running(child.process.pid)
 
 

@@ -1,7 +1,7 @@
 """The loop of a run: whatever device is free gets the next turn, whatever ends is kept, until all is done or time is up.
 
 In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
-whose worker cannot be started three times in a row is retired. Not here: what comes next (`schedule.py`), files (`run.py`).
+whose worker cannot be started three times in a row, or will never start, is retired. Not here: what comes next (`schedule.py`), files (`run.py`).
 """
 
 import dataclasses
@@ -125,9 +125,9 @@ def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
     state.why_not = redact(outcome.reason, os.environ)
     state.failed_starts[name] += 1
     work.say(f"{name}: worker start failed: {state.why_not}")
-    if state.failed_starts[name] == FAILED_STARTS:
+    if outcome.is_final or state.failed_starts[name] == FAILED_STARTS:
         state.retired.add(name)
-        work.say(f"{name}: retired after {FAILED_STARTS} failed starts")
+        work.say(f"{name}: retired after {state.failed_starts[name]} failed starts")
 
 
 def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, used_s: float) -> None:

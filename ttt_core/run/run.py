@@ -34,7 +34,8 @@ from ttt_core.run.supervise import Limits, caught_signals, redact_file
 SUBMISSION = "submission.json"
 NOT_REACHED = "not reached yet"
 ANSWER_BYTES = 8192  # of one test input at most: two grids of 30 x 30 cells, two characters each, and names
-FREE_WRITE_S = 0.05  # a build of submission and receipt that takes no longer follows every task
+FREE_WRITE_S = 0.5  # a build of submission and receipt that takes no longer follows every task
+REPORT_S = 1.0  # a run that has less left ends without a report; `report` makes one at any time
 WRITE_SHARE = 0.05  # of the time, at most, goes into longer ones
 
 
@@ -230,10 +231,11 @@ def _finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tq
     table: dict = {}
     with _tolerated(plan, bar, "receipt"):
         table = _write_receipt(plan, records, stopped)
-    from ttt_core.run.report import write_report
+    if plan.budget.used_s(time.monotonic()) + REPORT_S < plan.budget.seconds:
+        from ttt_core.run.report import write_report
 
-    with _tolerated(plan, bar, "report"):
-        write_report(plan.run_dir)
+        with _tolerated(plan, bar, "report"):
+            write_report(plan.run_dir)
     with _tolerated(plan, bar, "log"):
         for log in plan.run_dir.glob("worker*.log"):
             redact_file(log, os.environ)

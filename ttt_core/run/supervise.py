@@ -48,12 +48,13 @@ class Job:
 class Outcome:
     """kind: "ready" or "dead" after a start, "result" after a job, "stopped" by a signal.
 
-    reason: why a start failed. is_system: the result is a failure of the machine's. is_alive: the worker may go on.
+    reason: why a start failed. is_final: another start would fail too. is_system: the result is a failure of the machine's. is_alive: the worker may go on.
     """
 
     kind: str
     reason: str = ""
     result: TaskResult | None = None
+    is_final: bool = False
     is_system: bool = False
     is_alive: bool = False
 
@@ -83,7 +84,8 @@ class Device:
         if reply.kind == "ready":
             return Outcome("ready", is_alive=True)
         self.end()
-        return Outcome("stopped" if reply.kind == "stopped" else "dead", reply.reason)
+        kind = "stopped" if reply.kind == "stopped" else "dead"
+        return Outcome(kind, reply.reason, is_final=bool(reply.body.get("final")))
 
     def solve(self, job: Job) -> Outcome:
         """Give the worker a task; whatever happens to it becomes a result."""

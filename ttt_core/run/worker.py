@@ -2,7 +2,7 @@
 
 Protocol: JSON, one message a line. To the child: first `{"solver", "model", "device", "config"}`, then one
 `{"task", "config", "seed", "seconds"}` per task. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`,
-where a failure says whether it was the machine's (`system`) or the task's. The child keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
+where a failure says whether it was the machine's (`system`), and whether it will happen again (`final`). The child keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
 does, and after a failed task, for a model that failed half-way is not to be trusted with the next one.
 
 Not here: budgets, order, records (`run.py`). No torch at import: the solver loads it, in the child alone.
@@ -30,6 +30,7 @@ import numpy as np
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, from_dict
+from ttt_core.errors import TTTError
 from ttt_core.run.store import result_to_dict
 
 SOLVER = "ttt_core.run.worker:load_solver"
@@ -215,7 +216,7 @@ def main() -> None:
             data = _line(answer)
         except Exception as error:  # the one place: whatever a task does wrong becomes its recorded reason
             told = {"reason": f"{stage[0]}: {_one_line(error)}", "traceback": traceback.format_exc()[-4000:]}
-            data = _line({"kind": "failed", "system": is_system(error), **told})
+            data = _line({"kind": "failed", "system": is_system(error), "final": isinstance(error, TTTError), **told})
             serving = False
         _write_all(reply, data)
     os._exit(0)  # past the exit handlers of libraries, which may hang
