@@ -39,7 +39,13 @@ class Place:
         """One run of the stand-in; `acts` says what goes wrong, by task."""
         self.monkeypatch.setenv("ACTS", json.dumps(acts or {}))
         limits = Limits(task_s=0.1, grace_s=0.1)
-        options = {"config": Config(), "budget_s": 60.0, "progress": False, "limits": limits, "devices": "cpu"} | options
+        options = {
+            "config": Config(),
+            "budget_s": 60.0,
+            "progress": False,
+            "limits": limits,
+            "devices": "cpu",
+        } | options
         options = {"solver": "standin:load", "model": self.root / "model"} | options
         return run(self.root / "challenges.json", options.pop("model"), self.root / name, **options)
 

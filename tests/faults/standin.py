@@ -91,6 +91,12 @@ def leave_a_child(task):
     os._exit(0)
 
 
+def in_actor() -> bool:
+    """Whether the parent of this worker is a Ray actor, and not the run itself."""
+    with open(f"/proc/{os.getppid()}/cmdline") as file:
+        return file.read().startswith("ray::")
+
+
 def connect(task):
     import socket
 
@@ -108,6 +114,9 @@ ACTIONS = {
     "system exit": lambda task: sys.exit(3),
     "exit": lambda task: os._exit(3),
     "kill": lambda task: os.kill(os.getpid(), signal.SIGKILL),
+    "orphan": lambda task: (
+        os.kill(os.getppid(), signal.SIGKILL) if in_actor() else os.kill(os.getpid(), signal.SIGKILL)
+    ),
     "abort": lambda task: os.abort(),
     "sleep": lambda task: time.sleep(60),
     "busy": busy,

@@ -3,8 +3,8 @@
 In: costs in tokens, the time now and the time left, and how long finished turns took. Out: turns. First every task has
 a turn; then the time that is left goes to the tasks in doubt, those first whose answer is least probable.
 
-Longest first where the measured pace says that all tasks fit in the time, for that ends many devices at the same
-moment. Cheapest first while nothing is measured or where the time is short: small tasks are solved most often and
+The three cheapest come first, to measure the pace soon. Then longest first, for that ends many devices at the same
+moment; but cheapest first where the pace says that the time is too short for all: small tasks are solved most often and
 in least time, so that order leaves the most tasks solved at any moment.
 """
 
@@ -18,7 +18,7 @@ from ttt_core.config import Config
 
 BACKWARD = 3  # a training step costs as much as three forward passes over its tokens
 CANDIDATES = 4  # of a test input, re-scored under every view
-MEASURED = 3  # turns that must have ended before their pace counts
+MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
 SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
 CUT = 0.9  # a task that used so much of its seconds was cut short by them, and is taken to have needed twice as many
 
@@ -82,6 +82,7 @@ class Schedule:
     second_left: float = 0.0  # tokens of the heap
     running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
     ends: float = 0.0  # sum of the expected ends
+    begun: int = 0
     pace: Pace = field(default_factory=Pace)
 
     def add(self, fresh: list[str], failed_before: list[str] = ()) -> None:
@@ -133,7 +134,8 @@ class Schedule:
         smaller = bool(self.again)
         queue = self.again or self.fresh or self.later
         expected = self.pace.expected_s(self.first_left)
-        longest = not smaller and expected is not None and expected <= share
+        longest = not smaller and self.begun >= MEASURED and (expected is None or expected <= share)
+        self.begun += 1
         task_id = queue.pop() if longest else queue.popleft()
         tokens = self.costs[task_id]
         seconds = max(self.least_s, share * tokens / self.first_left)
