@@ -71,7 +71,8 @@ def raise_torch(task):
 
 def exceed_limit(task):
     """A real limit of the address space, and a real allocation over it."""
-    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, limits[1]))
     try:

@@ -49,6 +49,6 @@ def naive_read(data: bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["mutated_files", "damaged_bytes"])
 def test_the_naive_reader_falls(props, kind):
-    with pytest.raises(Exception) as fallen:  # noqa: PT011, whatever it is, it is no InputError
+    with pytest.raises(Exception) as fallen:
         sweep(getattr(props, kind)(), naive_read)
     assert type(fallen.value).__name__ != "InputError"

@@ -44,7 +44,10 @@ def work(caught=(), budget_s=1000.0):
     kept, said = Counter(), []
     records = {}
     budget = Budget(time.monotonic(), budget_s)
-    keep = lambda task_id, record, used_s: kept.update([task_id])  # noqa: E731
+
+    def keep(task_id, record, used_s):
+        kept[task_id] += 1
+
     return Work(TASKS, Config(), 0, budget, Limits(), records, list(caught), keep, said.append), kept, said
 
 

@@ -86,7 +86,7 @@ def test_longest_first_ends_several_devices_together_and_cheapest_first_would_no
 def test_a_task_far_over_its_expected_time_is_cut_whatever_time_is_left():
     costs = dict.fromkeys("abcdef", 1.0)
     got, _ = simulate(schedule(costs), costs | {"f": math.inf}, 10_000)
-    assert dict((name, seconds) for name, _, seconds in got)["f"] == pytest.approx(SLACK)
+    assert {name: seconds for name, _, seconds in got}["f"] == pytest.approx(SLACK)
 
 
 def test_the_pace_is_corrected_by_what_tasks_took():
