@@ -76,7 +76,7 @@ def simulate(costs: np.ndarray, needs: np.ndarray, devices: int, failure_rate: f
             fails_after = rng.exponential(1 / failure_rate) if failure_rate else np.inf
             running[device] = (min(takes, fails_after), fails_after < takes)
             heapq.heappush(events, (now + running[device][0], device))
-        if not running:
+        if not events:
             break
         now, device = heapq.heappop(events)
         if device not in running:  # its new worker is ready

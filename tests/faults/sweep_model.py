@@ -11,6 +11,7 @@ from ttt_core.config import preset
 from ttt_core.model import lora
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
+from ttt_core.run.supervise import Limits
 
 MODEL = Path(__file__).parents[2] / "kaggle_dataset/model"
 REASONS = {
@@ -47,7 +48,8 @@ def test_each_damage_is_a_reason_and_changes_no_other_record(place, adapters, mo
     monkeypatch.setenv("ADAPTERS", str(adapters))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = preset("grid", ["adapt.steps=4", "decode.views=2", "rescore.views=2", "second.passes=1"])
-    options = {"config": config, "solver": "damaged:load", "model": MODEL, "budget_s": 400.0}
+    options = {"config": config, "solver": "damaged:load", "model": MODEL, "budget_s": 40_000.0}
+    options["limits"] = Limits(task_s=3000.0)  # learning rates follow the clock where the time is short
     sound = {name: place.task(i) for i, name in enumerate(("a", "c", "h"))}
     place.write(sound)
     place.run(name="whole", **options)

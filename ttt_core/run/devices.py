@@ -94,22 +94,24 @@ def opened(
     stopped: whether a signal came. show: called with each stage of the work, say: with a line for people.
     """
     found = places(spec, os.environ)
-    if len(found) != 1 and not _has_ray():
-        if spec != "auto":
-            raise InputError(f"devices {spec}: several devices need Ray; pip install ray, or give one device")
-        say(f"{len(found)} GPUs, but no Ray to use them together; going on with one")
-        found = found[:1]
-    if len(found) == 1:
-        backend = Here(found[0], setup, run_dir / "worker.log", stopped, show)
-    else:
-        from ttt_core.run.cluster import Cluster
-
-        backend = Cluster(found, spec, setup, run_dir)
+    backend = None
+    if len(found) != 1:
+        try:
+            backend = _several(found, spec, setup, run_dir)
+        except InputError as error:
+            if spec != "auto":
+                raise
+            say(f"{error}; going on with {found[0].name} alone")
+    backend = backend or Here(found[0], setup, run_dir / "worker.log", stopped, show)
     try:
         yield backend
     finally:
         backend.close()
 
 
-def _has_ray() -> bool:
-    return environment.version("ray") != "absent"
+def _several(found: tuple[Place, ...], spec: str, setup: Mapping, run_dir: Path):
+    if environment.version("ray") == "absent":
+        raise InputError(f"devices {spec}: several devices need Ray; pip install 'ray[client]', or give one device")
+    from ttt_core.run.cluster import Cluster
+
+    return Cluster(found, spec, setup, run_dir)

@@ -6,37 +6,22 @@ had. This process never imports torch: the model lives in workers, and one that 
 here: the loop (`dispatch.py`), scores, which need solutions.
 """
 
-import contextlib
-import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from ttt_core.arc import submission
-from ttt_core.arc.result import TaskResult
-from ttt_core.arc.tasks import Challenges, Task, nearest, read_challenges, select_tasks
+from ttt_core.arc.tasks import nearest, read_challenges, select_tasks
 from ttt_core.config import Config, to_dict
-from ttt_core.errors import InputError, TTTError
+from ttt_core.errors import InputError
 from ttt_core.run import devices as fleet
-from ttt_core.run import receipt, store, worker
+from ttt_core.run import keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.dispatch import Work, solve_all
 from ttt_core.run.environment import fingerprint, versions
-from ttt_core.run.passes import mean_logprob
-from ttt_core.run.supervise import Limits, caught_signals, redact_file
-
-SUBMISSION = "submission.json"
-NOT_REACHED = "not reached yet"
-ANSWER_BYTES = 8192  # of one test input at most: two grids of 30 x 30 cells, two characters each, and names
-FREE_WRITE_S = 0.5  # a build of submission and receipt that takes no longer follows every task
-REPORT_S = 1.0  # a run that has less left ends without a report; `report` makes one at any time
-WRITE_SHARE = 0.05  # of the time, at most, goes into longer ones
+from ttt_core.run.supervise import Limits, caught_signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,19 +40,6 @@ class RunSummary:
     outcomes: dict[str, dict]
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What stays the same while a run lasts. standing: the answers the submission had at the start, for tasks without a
-    record. header: the part of run.json that is known at the start."""
-
-    run_dir: Path
-    challenges: Challenges
-    tasks: tuple[Task, ...]
-    budget: Budget
-    standing: dict
-    header: dict
-
-
 def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
     """Write a valid submission.json at once: placeholders, and the answers of records that `run_dir` already holds."""
     run_dir, challenges = Path(run_dir), read_challenges(challenges_path)
@@ -75,7 +47,9 @@ def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
         receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
         records, _ = store.read_records(run_dir, challenges.n_test)
         with store.writable(run_dir):
-            return _write_submission(run_dir, challenges, _standing(run_dir, challenges) | _attempts(records))
+            return keep.write_submission(
+                run_dir, challenges, keep.standing(run_dir, challenges) | keep.attempts(records)
+            )
 
 
 def run(
@@ -107,10 +81,10 @@ def run(
         challenges_sha256 = fingerprint(challenges_path)
         receipt.require_same(run_dir, {"challenges_sha256": challenges_sha256})
         records, complaints = store.read_records(run_dir, challenges.n_test)
-        standing = _standing(run_dir, challenges)
+        before = keep.standing(run_dir, challenges)
         with store.writable(run_dir):
-            _write_submission(run_dir, challenges, standing | _attempts(records))
-            store.reserve_space(run_dir, ANSWER_BYTES * sum(challenges.n_test.values()))
+            keep.write_submission(run_dir, challenges, before | keep.attempts(records))
+            store.reserve_space(run_dir, keep.ANSWER_BYTES * sum(challenges.n_test.values()))
         chosen = select_tasks(challenges, tasks)
         if not Path(model).is_dir():
             raise InputError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model")
@@ -130,21 +104,21 @@ def run(
             "disk_faults": [],
             "identity": identity,
         }
-        plan = Plan(run_dir, challenges, chosen, budget, standing, header)
+        plan = keep.Plan(run_dir, challenges, chosen, budget, before, header)
         with store.writable(run_dir):
-            _write_receipt(plan, records, NOT_REACHED)
+            keep.write_receipt(plan, records, keep.NOT_REACHED)
         with tqdm(total=len(chosen), unit="task", file=sys.stderr, disable=not progress) as bar:
             for complaint in complaints:
-                _log(bar, complaint)
+                keep.log(bar, complaint)
             by_id = {task.id: task for task in chosen}
-            keep, say = _keeper(plan, records, bar), lambda line: _log(bar, line)
-            work = Work(by_id, config, seed, budget, limits, records, caught, keep, say)
+            kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
+            work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
             with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str, say) as backend:
                 stopped = solve_all(work, backend)
-            table = _finish(plan, records, stopped, bar)
+            table = keep.finish(plan, records, stopped, bar)
     n = receipt.counts(table)
     return RunSummary(
-        n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / SUBMISSION, table
+        n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / keep.SUBMISSION, table
     )
 
 
@@ -173,130 +147,6 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
             for task in challenges.tasks
             if task.id in records and records[task.id].status == "ok"
         }
-        path = _write_submission(run_dir, challenges, attempts)
+        path = keep.write_submission(run_dir, challenges, attempts)
         receipt.write(run_dir, told | {"reselected": selector})
     return path
-
-
-def describe(result: TaskResult, seconds: float) -> str:
-    """One line: task, status, seconds, then candidates and the probability of the first attempt, or the reason."""
-    head = f"{result.task_id} {result.status} {seconds:.1f} s"
-    if result.status != "ok":
-        return f"{head} {result.reason}"
-    n = sum(map(len, result.candidates))
-    chances = [_chance(*pair) for pair in zip(result.attempts, result.candidates)]
-    told = "" if not chances or None in chances else f" p={math.exp(min(chances)):.2f}"
-    return f"{head} {n} candidate{'' if n == 1 else 's'}{told}"
-
-
-def _chance(attempts, candidates) -> float | None:
-    """Mean log-probability, over the views that scored it, of the candidate that is the first attempt."""
-    for candidate in candidates:
-        mean = mean_logprob(candidate)
-        if math.isfinite(mean) and np.array_equal(candidate.grid, attempts[0]):
-            return mean
-    return None
-
-
-def _keeper(plan: Plan, records: Mapping[str, TaskResult], bar: tqdm) -> Callable[[str, TaskResult, float], None]:
-    """Writes a record at once, and submission and receipt unless that would take more than WRITE_SHARE of the time."""
-    first = [task.id for task in plan.tasks if task.id in records and records[task.id].status == "ok"]
-    bar.update(len(first))
-    done, due = set(first), 0.0
-
-    def keep(task_id: str, record: TaskResult, used_s: float) -> None:
-        nonlocal due
-        with _tolerated(plan, bar, f"record of task {task_id}"):
-            store.write_record(plan.run_dir, record)
-        began = time.monotonic()
-        if began >= due:
-            with _tolerated(plan, bar, "submission"):
-                _write_submission(plan.run_dir, plan.challenges, plan.standing | _attempts(records))
-            with _tolerated(plan, bar, "receipt"):
-                _write_receipt(plan, records, NOT_REACHED)
-            took = time.monotonic() - began
-            due = began + took / WRITE_SHARE if took > FREE_WRITE_S else 0.0
-        bar.update(task_id not in done)
-        done.add(task_id)
-        _log(bar, f"[{bar.n}/{bar.total}] {describe(record, used_s)}")
-
-    return keep
-
-
-def _finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqdm) -> dict:
-    """The last build: submission, receipt, report, logs; returns the table of outcomes."""
-    with store.writable(plan.run_dir):
-        _write_submission(plan.run_dir, plan.challenges, plan.standing | _attempts(records))
-    store.free_space(plan.run_dir)
-    table: dict = {}
-    with _tolerated(plan, bar, "receipt"):
-        table = _write_receipt(plan, records, stopped)
-    if plan.budget.used_s(time.monotonic()) + REPORT_S < plan.budget.seconds:
-        from ttt_core.run.report import write_report
-
-        with _tolerated(plan, bar, "report"):
-            write_report(plan.run_dir)
-    with _tolerated(plan, bar, "log"):
-        for log in plan.run_dir.glob("worker*.log"):
-            redact_file(log, os.environ)
-    return table or _outcomes(plan, records, stopped)
-
-
-@contextlib.contextmanager
-def _tolerated(plan: Plan, bar: tqdm, what: str) -> Iterator[None]:
-    """A disk that fails inside the context is told, once for each kind of file; the answers stay in memory."""
-    try:
-        yield
-    except (OSError, TTTError) as error:
-        told = f"run folder {plan.run_dir}: {what} not written ({getattr(error, 'strerror', None) or error})"
-        plan.header["disk_faults"].append(told)
-        _log(bar, f"{told}; the run goes on")
-
-
-def _standing(run_dir: Path, challenges: Challenges) -> dict:
-    """The answers of the submission that stands in a run's folder; none where there is no sound one of this run."""
-    if receipt.read(run_dir) is None:
-        return {}
-    try:
-        answers = submission.read(run_dir / SUBMISSION)
-        submission.check(answers, challenges)
-    except InputError:
-        return {}
-    pairs = {
-        task_id: [tuple(answer[name] for name in submission.ATTEMPTS) for answer in told]
-        for task_id, told in answers.items()
-    }
-    empty = (submission.PLACEHOLDER, submission.PLACEHOLDER)
-    return {task_id: told for task_id, told in pairs.items() if any(pair != empty for pair in told)}
-
-
-def _attempts(records: Mapping[str, TaskResult]) -> dict:
-    return {task_id: record.attempts for task_id, record in records.items() if record.status == "ok"}
-
-
-def _write_submission(run_dir: Path, challenges: Challenges, attempts: Mapping) -> Path:
-    answers = submission.build(challenges, attempts)
-    submission.check(answers, challenges)
-    store.write_reserved(run_dir / SUBMISSION, submission.dumps(answers))
-    return run_dir / SUBMISSION
-
-
-def _outcomes(plan: Plan, records: Mapping[str, TaskResult], why_not: str) -> dict:
-    """How each task ended. Tasks the file spoils belong to it where all were asked for."""
-    reasons = {task.id: why_not for task in plan.tasks}
-    return receipt.outcomes(records, reasons | (plan.challenges.bad if plan.header["selection"] is None else {}))
-
-
-def _write_receipt(plan: Plan, records: Mapping[str, TaskResult], why_not: str) -> dict:
-    """Write run.json; returns its table of outcomes."""
-    table, budget = _outcomes(plan, records, why_not), plan.budget
-    used_s = round(budget.used_s(time.monotonic()), 3)
-    time_told = {"seconds": budget.seconds, "reserve_s": budget.reserve_s, "used_s": used_s}
-    ended = {"budget": time_told, "stopped": why_not, "counts": receipt.counts(table), "tasks": table}
-    receipt.write(plan.run_dir, plan.header | ended)
-    return table
-
-
-def _log(bar: tqdm, line: str) -> None:
-    if not bar.disable:
-        bar.write(line, file=sys.stderr)
