@@ -6,7 +6,7 @@ export JUPYTER_DATA_DIR := $(CURDIR)/build/jupyter
 export HF_HUB_OFFLINE := 1
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: test solve
+.PHONY: test solve faults soak
 
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,6 +15,15 @@ export PYTHONPATH := $(CURDIR)
 
 test: .venv/ready
 	.venv/bin/python -m pytest
+
+# The fault table, and its sweeps: 500 kills, 10,000 challenge files, a run without a network. Wants strace; minutes.
+faults: .venv/ready
+	.venv/bin/python -m pytest tests/faults tests/faults/sweep_*.py
+
+# Runs of the real solver, killed at random and continued, for SOAK_S seconds.
+SOAK_S ?= 1800
+soak: .venv/ready
+	.venv/bin/python tests/bench/soak.py --seconds $(SOAK_S)
 
 # The submission notebook on the 10 ARC-AGI-1 evaluation tasks with the fewest cells, in five minutes.
 solve: .venv/ready

@@ -73,7 +73,7 @@ summary = run(
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,
-    device="cpu" if gpu_faults else "auto",
+    devices="cpu" if gpu_faults else "auto",
     started=started,
 )
 print(f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s")

@@ -104,7 +104,7 @@ def solve(
     preset: Annotated[str, typer.Option(help="settings to start from")] = "grid",
     set_: Annotated[list[str] | None, typer.Option("--set", help="change one: adapt.rank=64; repeatable")] = None,
     seed: int = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    devices: Annotated[str, typer.Option(help="auto, cpu, cpu:2, cuda:0,1 or ray://HOST:PORT")] = "auto",
     fallback: Annotated[bool, typer.Option("--fallback", help="the bundled base where MODEL cannot be had")] = False,
 ):
     """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
@@ -118,7 +118,7 @@ def solve(
     if access.note:
         print(access.note, file=sys.stderr)
     summary = run(
-        challenges, access.path, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, device=device,
+        challenges, access.path, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, devices=devices,
         started=started, model_note=access.note,
     )  # fmt: skip
     if summary.stopped:

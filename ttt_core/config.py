@@ -110,6 +110,24 @@ class VoteConfig:
 
 
 @dataclass(frozen=True)
+class SecondConfig:
+    """What tasks in doubt get once every task had its first pass and time is left; both passes' candidates are voted on."""
+
+    passes: int = 2  # of one task at most; 1: no second pass
+    margin: float = 1.0  # nats of mean log-prob; a task whose best candidate leads by less is in doubt
+    views: int = 2  # times the views of decode and rescore
+    steps: int = 2  # times adapt.steps
+    floor: float = 0.3  # times decode.floor
+
+    def __post_init__(self):
+        _require(self.passes in (1, 2), "second.passes", self.passes, "give 1 or 2")
+        _require(self.margin >= 0, "second.margin", self.margin, "give 0 or more")
+        _require(self.views > 0, "second.views", self.views, "give 1 or more")
+        _require(self.steps > 0, "second.steps", self.steps, "give 1 or more")
+        _require(0 < self.floor <= 1, "second.floor", self.floor, "give a share in (0, 1]")
+
+
+@dataclass(frozen=True)
 class Config:
     """All of one task's options."""
 
@@ -118,6 +136,7 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
     rescore: RescoreConfig = field(default_factory=RescoreConfig)
     vote: VoteConfig = field(default_factory=VoteConfig)
+    second: SecondConfig = field(default_factory=SecondConfig)
 
 
 PRESETS = {

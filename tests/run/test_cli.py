@@ -12,7 +12,7 @@ STANDIN = """
 from ttt_core.arc.result import TaskResult
 
 def load(model, device, config):
-    def solve(task, seed, deadline, beat):
+    def solve(task, config, seed, deadline, beat):
         if task.id == "c":
             raise ValueError("no")
         return TaskResult(task.id, "ok", attempts=tuple((p.input, 9 - p.input) for p in task.test))

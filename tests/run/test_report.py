@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +36,8 @@ def finished(tmp_path):
     for name, attempts in (("a", (WRONG, RIGHT)), ("b", (WRONG, WRONG + 0))):
         candidates = (Candidate(RIGHT, (-0.5, -1.5), (0,)), Candidate(WRONG, (-3.0, float("nan")), (0, 1)))
         times = {"adapt": 3.0, "decode": 0.5, "rescore": 0.25}
-        record = TaskResult(name, "ok", attempts=(attempts,), candidates=(candidates,), views=("x", "y"), seconds=times)
+        notes = {"planned_s": 9.0, "used_s": 4.0, "device": f"cpu:{'ab'.index(name)}", "passes": 2}
+        record = TaskResult(name, "ok", "", (attempts,), (candidates,), ("x", "y"), times, notes=notes)
         store.write_record(tmp_path / "run", record)
     run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
     return tmp_path
@@ -53,6 +55,11 @@ def test_score_states_and_probabilities_are_the_runs(finished):
     assert part(html, "a").count('class="right"') == 2  # the attempt and the candidate
     without = write_report(finished / "run").read_text()
     assert "solution" not in part(without, "a") and 'class="right"' not in part(without, "a")
+
+
+def test_each_device_has_a_bar_of_its_tasks(finished):
+    rows = re.findall(r'<tr class="device">.*?</tr>', write_report(finished / "run").read_text())
+    assert len(rows) == 2 and 'title="a ok 4.0 s"' in rows[0] and "cpu:1" in rows[1] and "1 tasks, 4 s" in rows[1]
 
 
 def test_it_stands_alone_and_its_pictures_hold_the_grids(finished):
@@ -83,18 +90,40 @@ def test_a_folder_without_a_run_is_named(tmp_path):
         write_report(tmp_path)
 
 
-def test_a_browser_shows_a_picture_and_reports_no_error(finished):
-    if not (browser := shutil.which("chromium") or shutil.which("google-chrome")):
-        pytest.skip("no Chromium here")
-    page = write_report(finished / "run", finished / "solutions.json").resolve().as_uri()
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={finished}/profile",
-        "--virtual-time-budget=2000",
-    ]
-    logged = ["--enable-logging=stderr", "--log-level=0", "--dump-dom"]
-    ran = subprocess.run([browser, *flags, *logged, page], capture_output=True, text=True, timeout=60)
-    assert 'alt="grid of 2 x 2"' in ran.stdout
-    assert "CONSOLE" not in ran.stderr
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=2000", "--enable-logging=stderr",
+    "--log-level=0", "--dump-dom",
+]  # fmt: skip
+PROBE = """<script>onload = () => {
+  const pictures = [...document.images];
+  document.title = pictures.filter(p => p.complete && p.naturalWidth > 0).length + " of " + pictures.length;
+}</script>"""
+
+
+def shown(page: Path, profile: Path) -> tuple[str, list[str]]:
+    """The page as Chromium has it after loading, and what its console got."""
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", page.resolve().as_uri()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return ran.stdout, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; apt-get install chromium")
+def test_a_browser_shows_every_picture_and_reports_no_error(finished):
+    page = write_report(finished / "run", finished / "solutions.json")
+    page.write_text(page.read_text() + PROBE)  # the page itself has no script
+    dom, console = shown(page, finished / "profile")
+    loaded, of = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
+    assert loaded == of > 10 and console == []
+    assert '<details id="a">' in dom and 'alt="grid of 2 x 2" class="right"' in dom
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium here; apt-get install chromium")
+def test_the_same_check_sees_a_lost_picture_and_a_script_error(finished):
+    page = write_report(finished / "run")
+    text = page.read_text().replace("base64,iVBOR", "base64,iVBOX", 1)
+    page.write_text(text + PROBE + "<script>nothing.there</script>")
+    dom, console = shown(page, finished / "profile")
+    loaded, of = map(int, re.search(r"<title>(\d+) of (\d+)</title>", dom).groups())
+    assert loaded == of - 1 and len(console) == 1

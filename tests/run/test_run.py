@@ -17,7 +17,8 @@ from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig, Config
 from ttt_core.errors import InputError
 from ttt_core.run.environment import worker_environment
-from ttt_core.run.run import Limits, describe, reselect, run, write_fallback
+from ttt_core.run.keep import describe
+from ttt_core.run.run import Limits, reselect, run, write_fallback
 
 STANDIN = """
 import json, os, signal, sys, time
@@ -37,7 +38,7 @@ def note(line):
     with open(os.environ["NOTES"], "a") as file:
         file.write(line + "\\n")
 
-def solve(task, seed, deadline, beat):
+def solve(task, config, seed, deadline, beat):
     note(task.id)
     beat("adapt")
     act = acts().get(task.id)
@@ -58,7 +59,7 @@ def solve(task, seed, deadline, beat):
     if act == "gives up":
         return TaskResult(task.id, "failed", "adapt: the loss is NaN")
     pairs = [(p.input, 9 - p.input) for p in task.test]
-    found = [(Candidate(a, (-0.5, -1.5), (0,)), Candidate(b, (-2.0, -0.1), (0, 1))) for a, b in pairs]
+    found = [(Candidate(a, (-0.5, -1.5), (0,)), Candidate(b, (-9.0, -0.1), (0, 1))) for a, b in pairs]
     return TaskResult(task.id, "ok", attempts=tuple(pairs), candidates=tuple(found))
 """
 IDS = ["a", "b", "c", "d"]
@@ -72,7 +73,7 @@ def place(tmp_path, monkeypatch):
     entries = {}
     for i, task_id in enumerate(IDS):
         pair = {"input": [[i, 1]], "output": [[1, i]]}
-        entries[task_id] = {"train": [pair] * (i + 1), "test": [{"input": [[i, 2]]}] * (1 + i % 2)}
+        entries[task_id] = {"train": [pair] * (i + 1), "test": [{"input": [[i, 2]]}] * (1 + i // 2)}
     (tmp_path / "challenges.json").write_text(json.dumps(entries))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -123,11 +124,8 @@ def test_a_clean_run(place, go):
 
 
 FAULTS = {
-    "raise": "adapt: MemoryError: no memory for ***",
-    "exit": "adapt: the worker ended with exit code 3",
-    "kill": "adapt: the worker was killed by signal 9",
     "other": "worker: result of task 'b' where c belongs",
-    "malformed": "worker: result of task c: status 'ok' with 0 attempts for 1 test inputs",
+    "malformed": "worker: result of task c: status 'ok' with 0 attempts for 2 test inputs",
     "gives up": "adapt: the loss is NaN",
 }
 
@@ -145,31 +143,6 @@ def test_a_hung_task_is_killed_at_its_limit_and_the_run_ends_in_time(place, go):
     summary = go({"b": "hang"}, budget_s=6.0)
     assert time.monotonic() - began < 6.0 and answered(place) == {"a", "c", "d"}
     assert summary.outcomes["b"]["reason"].startswith("adapt: over its limit of")
-
-
-NAIVE = """
-import json, sys, time
-from ttt_core.arc import submission, tasks
-from standin import load
-challenges, attempts = tasks.read_challenges(sys.argv[1]), {}
-solve = load(None, None, None)
-for task in challenges.tasks:
-    try:
-        attempts[task.id] = solve(task, 0, time.monotonic() + 1, print).attempts
-    except Exception:
-        pass
-open(sys.argv[2], "wb").write(submission.dumps(submission.build(challenges, attempts)))
-"""
-
-
-@pytest.mark.parametrize("fault", ["exit", "kill"])
-def test_the_naive_loop_loses_everything_to_the_same_fault(place, fault):
-    (place / "run").mkdir()
-    environ = worker_environment(os.environ) | {"ACTS": json.dumps({"c": fault})}
-    arguments = [str(place / "challenges.json"), str(place / "run" / "submission.json")]
-    subprocess.run([sys.executable, "-c", NAIVE, *arguments], env=environ, capture_output=True, check=False)
-    with pytest.raises(InputError, match="cannot be read"):
-        answered(place)
 
 
 def test_a_rerun_solves_only_what_is_missing_and_ends_with_the_same_bytes(place, go):
@@ -204,7 +177,7 @@ def test_another_run_is_refused_and_the_answers_stay(place, go):
     with pytest.raises(InputError, match="challenges_sha256 was"):
         write_fallback(place / "fewer.json", place / "run")
     assert answered(place) == set(IDS)
-    go(budget_s=30.0, device="cpu")  # neither determines a result
+    go(budget_s=30.0, devices="cpu")  # neither determines a result
 
 
 def test_the_fallback_is_valid_and_never_loses_an_answer(place, go):
@@ -308,7 +281,7 @@ def test_a_signal_ends_the_run_with_what_it_has(place, number):
     told = receipt(place)
     assert told["stopped"] == told["tasks"]["c"]["reason"] == f"stopped by {number.name}"
     line = log.split("[2/4]")[1].splitlines()[0]
-    assert line.startswith(" b ok") and line.endswith("4 candidates p=0.37")
+    assert line.startswith(" b ok") and line.endswith("2 candidates p=0.37")
 
 
 def test_a_killed_run_takes_its_worker_with_it_and_resumes(place, go):

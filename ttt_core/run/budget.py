@@ -1,7 +1,7 @@
-"""The time of a run: one deadline on a monotonic clock, a reserve for the last build, a quota for each task.
+"""The time of a run: one deadline on a monotonic clock, and a reserve for the last build.
 
 All times are seconds of `time.monotonic()`, passed in as `now`; nothing here reads a clock. Not here: which task
-comes next and what it is expected to cost (`schedule.py`), or who is killed when (`worker.py`).
+comes next and how long it may take (`schedule.py`), or who is killed when (`supervise.py`).
 """
 
 import math
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from ttt_core.errors import InputError
 
-LONG_RUN_S = 3600.0  # from here on a reserve of two minutes is cheap
-MIN_RESERVE_S = 2.0
-LONG_RESERVE_S = 120.0
+LEAST_RESERVE_S = 2.0
+RESERVE_S = 120.0
 RESERVE_SHARE = 0.02
+SHORT_SHARE = 1 / 30  # of a run under an hour: there two minutes would be a large part of the budget
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,8 @@ class Budget:
 
     @property
     def reserve_s(self) -> float:
-        """Seconds kept for ending the worker and building the final file."""
-        least = LONG_RESERVE_S if self.seconds >= LONG_RUN_S else MIN_RESERVE_S
-        return max(least, RESERVE_SHARE * self.seconds)
+        """Seconds kept for ending the workers and building the final file: 120 or 2 %, less in a run under an hour."""
+        return max(LEAST_RESERVE_S, min(RESERVE_S, SHORT_SHARE * self.seconds), RESERVE_SHARE * self.seconds)
 
     @property
     def deadline(self) -> float:
@@ -51,12 +50,3 @@ class Budget:
     def used_s(self, now: float) -> float:
         """Seconds since the start."""
         return now - self.started
-
-
-def quota_s(left_s: float, cost: float, cost_left: float, least_s: float) -> float:
-    """Seconds for the next task: its share of `left_s` by cost, at least `least_s`, at most what is left.
-
-    cost_left: the summed cost of all tasks still to do, this one included. What a task does not use stays in `left_s`
-    and is divided among the others. `least_s` keeps a budget that is too small for all from being too small for each.
-    """
-    return min(left_s, max(least_s, left_s * cost / cost_left))

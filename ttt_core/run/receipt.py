@@ -61,15 +61,16 @@ def require_same(run_dir: Path, wanted: Mapping) -> None:
 
 
 def outcomes(records: Mapping[str, TaskResult], reasons: Mapping[str, str]) -> dict:
-    """Per task of `reasons`: status, reason, seconds planned and used; the reason why not for tasks without record."""
+    """Per task of `reasons`: status, reason, seconds planned and used, device, passes; why not, for tasks without record."""
     table = {}
     for task_id, why_not in reasons.items():
         record = records.get(task_id)
         if record is None:
             table[task_id] = {"status": "skipped", "reason": why_not, "planned_s": 0.0, "used_s": 0.0}
         else:
-            seconds = {name: record.notes.get(name, 0.0) for name in ("planned_s", "used_s")}
-            table[task_id] = {"status": record.status, "reason": record.reason, **seconds}
+            told = {"planned_s": 0.0, "used_s": 0.0, "device": "", "passes": 1}
+            told |= {name: record.notes[name] for name in told if name in record.notes}
+            table[task_id] = {"status": record.status, "reason": record.reason, **told}
     return table
 
 

@@ -39,13 +39,15 @@ def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Pa
     records, _ = store.read_records(run_dir, challenges.n_test)
     tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
     longest = max([sum(r.seconds.values()) for r in records.values()] + [1e-9])
+    table = {task.id: told["tasks"][task.id] for task in tasks}
     page = {
         "title": f"Run {run_dir.resolve().name}",
         "score": _score(answers, truths, tasks),
         "facts": _facts(told),
         "stages": list(STAGES.items()),
+        "devices": _devices(table),
         "tasks": [
-            _task(task, told["tasks"][task.id], records.get(task.id), answers[task.id], truths.get(task.id), longest)
+            _task(task, table[task.id], records.get(task.id), answers[task.id], truths.get(task.id), longest)
             for task in tasks
         ],
     }
@@ -53,6 +55,23 @@ def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Pa
     html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(page)
     store.write_atomic(run_dir / NAME, html.encode())
     return run_dir / NAME
+
+
+def _devices(table: Mapping) -> list[dict]:
+    """A bar per device: how long each of its tasks took, in the receipt's order; the busiest device has the full width."""
+    used: dict[str, list] = {}
+    for task_id, row in table.items():
+        if row.get("device"):
+            used.setdefault(row["device"], []).append((task_id, row["status"], row["used_s"]))
+    busiest = max([sum(seconds for *_, seconds in parts) for parts in used.values()] + [1e-9])
+    return [
+        {
+            "name": name,
+            "told": f"{len(parts)} tasks, {sum(seconds for *_, seconds in parts):.0f} s",
+            "parts": [(task_id, state, f"{s:.1f}", f"{100 * s / busiest:.3f}") for task_id, state, s in parts],
+        }
+        for name, parts in sorted(used.items())
+    ]
 
 
 def _score(answers: dict, truths: Mapping, tasks: list[Task]) -> list[str]:

@@ -1,36 +1,27 @@
 """One run: a challenge file in, a valid submission.json out, whatever happens in between.
 
 The submission is a pure function of challenges and records (`tasks/<id>.json`), replaced after every task; it exists,
-with placeholders, before anything slow or dangerous begins. This process never imports torch: the model lives in a
-worker (`worker.py`), and a worker that crashes or hangs costs one task. Not here: scores, which need solutions.
+with placeholders, before anything slow or dangerous begins. A task whose record was lost keeps the answer that the file
+had. This process never imports torch: the model lives in workers, and one that crashes or hangs costs one task. Not
+here: the loop (`dispatch.py`), scores, which need solutions.
 """
 
-import dataclasses
-import functools
-import math
 import sys
 import time
-from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from ttt_core.arc import submission
-from ttt_core.arc.result import TaskResult
-from ttt_core.arc.tasks import Challenges, Task, nearest, read_challenges, select_tasks
+from ttt_core.arc.tasks import nearest, read_challenges, select_tasks
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import InputError
-from ttt_core.run import receipt, schedule, store, worker
-from ttt_core.run.budget import Budget, quota_s
+from ttt_core.run import devices as fleet
+from ttt_core.run import keep, receipt, store, worker
+from ttt_core.run.budget import Budget
+from ttt_core.run.dispatch import Work, solve_all
 from ttt_core.run.environment import fingerprint, versions
-from ttt_core.run.supervise import Limits, caught_signals, solve_one, start_ready
-
-SUBMISSION = "submission.json"
-NOT_REACHED = "not reached yet"
-FAILED_STARTS = 3  # in a row, then no further start is tried
+from ttt_core.run.supervise import Limits, caught_signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +40,16 @@ class RunSummary:
     outcomes: dict[str, dict]
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What stays the same while a run lasts. header: the part of run.json that is known at the start."""
-
-    run_dir: Path
-    challenges: Challenges
-    tasks: tuple[Task, ...]
-    budget: Budget
-    limits: Limits
-    seed: int
-    setup: dict
-    header: dict
-
-
 def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
     """Write a valid submission.json at once: placeholders, and the answers of records that `run_dir` already holds."""
     run_dir, challenges = Path(run_dir), read_challenges(challenges_path)
     with store.locked(run_dir):
         receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
-        return _write_submission(run_dir, challenges, _attempts(store.read_records(run_dir, challenges.n_test)[0]))
+        records, _ = store.read_records(run_dir, challenges.n_test)
+        with store.writable(run_dir):
+            return keep.write_submission(
+                run_dir, challenges, keep.standing(run_dir, challenges) | keep.attempts(records)
+            )
 
 
 def run(
@@ -80,7 +61,7 @@ def run(
     budget_s: float,
     tasks: str | None = None,
     seed: int = 0,
-    device: str = "auto",
+    devices: str = "auto",
     started: float | None = None,
     model_note: str = "",
     progress: bool = True,
@@ -89,7 +70,7 @@ def run(
 ) -> RunSummary:
     """Solve the tasks that `tasks` selects (see `select_tasks`) within `budget_s` seconds of `started` (monotonic).
 
-    model_note: for the receipt, how the model was come by.
+    model_note: for the receipt, how the model was come by. devices: see `run/devices.py`.
 
     A folder with the same receipt is continued: solved tasks stay, failed ones get another turn. InputError on
     arguments that cannot work; once the first task has begun the run ends with a summary and a valid file.
@@ -100,35 +81,45 @@ def run(
         challenges_sha256 = fingerprint(challenges_path)
         receipt.require_same(run_dir, {"challenges_sha256": challenges_sha256})
         records, complaints = store.read_records(run_dir, challenges.n_test)
-        _write_submission(run_dir, challenges, _attempts(records))
+        before = keep.standing(run_dir, challenges)
+        with store.writable(run_dir):
+            keep.write_submission(run_dir, challenges, before | keep.attempts(records))
+            store.reserve_space(run_dir, keep.ANSWER_BYTES * sum(challenges.n_test.values()))
         chosen = select_tasks(challenges, tasks)
         if not Path(model).is_dir():
             raise InputError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model")
         ids = tuple(task.id for task in chosen)
         identity = receipt.identity(challenges_sha256, fingerprint(model), config, seed, ids)
         receipt.require_same(run_dir, identity)
-        setup = {"solver": solver, "model": str(Path(model).resolve()), "device": device, "config": to_dict(config)}
+        setup = {"solver": solver, "model": str(Path(model).resolve()), "config": to_dict(config)}
         header = {
             "schema": store.SCHEMA,
             "challenges": str(Path(challenges_path).resolve()),
             "model": setup["model"],
             "model_note": model_note,
             "selection": tasks,
-            "device": device,
+            "devices": devices,
             "versions": versions(),
             "set_aside": list(complaints),
+            "disk_faults": [],
             "identity": identity,
         }
-        plan = Plan(run_dir, challenges, chosen, budget, limits, seed, setup, header)
-        _write_receipt(plan, records, NOT_REACHED)
+        plan = keep.Plan(run_dir, challenges, chosen, budget, before, header)
+        with store.writable(run_dir):
+            keep.write_receipt(plan, records, keep.NOT_REACHED)
         with tqdm(total=len(chosen), unit="task", file=sys.stderr, disable=not progress) as bar:
             for complaint in complaints:
-                _log(bar, complaint)
-            stopped = _solve_all(plan, records, caught, bar)
-        table = _write_receipt(plan, records, stopped)
-        path = _write_submission(run_dir, challenges, _attempts(records))
+                keep.log(bar, complaint)
+            by_id = {task.id: task for task in chosen}
+            kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
+            work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
+            with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str, say) as backend:
+                stopped = solve_all(work, backend)
+            table = keep.finish(plan, records, stopped, bar)
     n = receipt.counts(table)
-    return RunSummary(n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, path, table)
+    return RunSummary(
+        n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / keep.SUBMISSION, table
+    )
 
 
 def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | None = None) -> Path:
@@ -156,110 +147,6 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
             for task in challenges.tasks
             if task.id in records and records[task.id].status == "ok"
         }
-        path = _write_submission(run_dir, challenges, attempts)
+        path = keep.write_submission(run_dir, challenges, attempts)
         receipt.write(run_dir, told | {"reselected": selector})
     return path
-
-
-def _solve_all(plan: Plan, records: dict[str, TaskResult], caught: list[str], bar: tqdm) -> str:
-    """Give every task without an ok record its turn; returns why the others were skipped, "" if none was."""
-    solved_before = {task.id for task in plan.tasks if task.id in records and records[task.id].status == "ok"}
-    pending = deque(schedule.order((task for task in plan.tasks if task.id not in solved_before), records))
-    bar.update(len(solved_before))
-    child, failed_starts = None, 0
-    try:
-        while pending:
-            now = time.monotonic()
-            left_s = plan.budget.left_s(now)
-            if caught:
-                return f"stopped by {caught[0]}"
-            if left_s <= 0:
-                return f"the budget of {plan.budget.seconds:g} s was used up"
-            if child is None:
-                kill_at = min(now + plan.limits.start_s, plan.budget.deadline)
-                log_path = plan.run_dir / "worker.log"
-                child, why_not = start_ready(plan.setup, log_path, plan.limits, kill_at, caught, bar.set_postfix_str)
-                failed_starts = failed_starts + 1 if why_not else 0
-                if why_not:
-                    _log(bar, f"worker start failed: {why_not}")
-                if failed_starts == FAILED_STARTS:
-                    return f"no worker could be started: {why_not}"
-                continue
-            task = pending.popleft()
-            cost = schedule.cost(task)
-            limit_s = quota_s(left_s, cost, cost + sum(map(schedule.cost, pending)), plan.limits.task_s)
-            kill_at = min(now + limit_s + plan.limits.grace_s, plan.budget.hard_stop)
-            show = functools.partial(_show_stage, bar, task.id)
-            result, usable = solve_one(child, task, plan.seed, limit_s, kill_at, caught, show)
-            if not usable:
-                worker.kill(child)
-                child = None
-            if result is not None:
-                used_s = time.monotonic() - now
-                notes = {**result.notes, "planned_s": round(limit_s, 3), "used_s": round(used_s, 3)}
-                records[task.id] = dataclasses.replace(result, notes=notes)
-                _keep(plan, records, task.id)
-                bar.update()
-                _log(bar, f"[{bar.n}/{bar.total}] {describe(result, used_s)}")
-    finally:
-        if child is not None:
-            worker.kill(child)
-    return ""
-
-
-def describe(result: TaskResult, seconds: float) -> str:
-    """One line: task, status, seconds, then candidates and the probability of the first attempt, or the reason."""
-    head = f"{result.task_id} {result.status} {seconds:.1f} s"
-    if result.status != "ok":
-        return f"{head} {result.reason}"
-    n = sum(map(len, result.candidates))
-    chances = [_chance(*pair) for pair in zip(result.attempts, result.candidates)]
-    told = "" if not chances or None in chances else f" p={math.exp(min(chances)):.2f}"
-    return f"{head} {n} candidate{'' if n == 1 else 's'}{told}"
-
-
-def _chance(attempts, candidates) -> float | None:
-    """Mean log-probability, over the views that scored it, of the candidate that is the first attempt."""
-    for candidate in candidates:
-        scored = [x for x in candidate.logprobs if math.isfinite(x)]
-        if scored and np.array_equal(candidate.grid, attempts[0]):
-            return sum(scored) / len(scored)
-    return None
-
-
-def _keep(plan: Plan, records: Mapping[str, TaskResult], task_id: str) -> None:
-    store.write_record(plan.run_dir, records[task_id])
-    _write_submission(plan.run_dir, plan.challenges, _attempts(records))
-    _write_receipt(plan, records, NOT_REACHED)
-
-
-def _attempts(records: Mapping[str, TaskResult]) -> dict:
-    return {task_id: record.attempts for task_id, record in records.items() if record.status == "ok"}
-
-
-def _write_submission(run_dir: Path, challenges: Challenges, attempts: Mapping) -> Path:
-    answers = submission.build(challenges, attempts)
-    submission.check(answers, challenges)
-    store.write_atomic(run_dir / SUBMISSION, submission.dumps(answers))
-    return run_dir / SUBMISSION
-
-
-def _write_receipt(plan: Plan, records: Mapping[str, TaskResult], why_not: str) -> dict:
-    """Write run.json; returns its table of outcomes. Tasks the file spoils belong to it where all were asked for."""
-    reasons = {task.id: why_not for task in plan.tasks}
-    table = receipt.outcomes(records, reasons | (plan.challenges.bad if plan.header["selection"] is None else {}))
-    budget = plan.budget
-    used_s = round(budget.used_s(time.monotonic()), 3)
-    time_told = {"seconds": budget.seconds, "reserve_s": budget.reserve_s, "used_s": used_s}
-    ended = {"budget": time_told, "stopped": why_not, "counts": receipt.counts(table), "tasks": table}
-    receipt.write(plan.run_dir, plan.header | ended)
-    return table
-
-
-def _show_stage(bar: tqdm, task_id: str, stage: str) -> None:
-    bar.set_postfix_str(f"{task_id} {stage}")
-
-
-def _log(bar: tqdm, line: str) -> None:
-    if not bar.disable:
-        bar.write(line, file=sys.stderr)

@@ -1,22 +1,155 @@
-"""In which order tasks are solved, and what each is expected to cost. Pure functions of tasks; no clock, no device.
+"""Which task comes next, how long it may take, and what it is expected to cost. No clock, no device, no process.
 
-Smallest first: a budget may not suffice for all, small tasks are the ones solved most often and in least time, so
-this order leaves the most tasks solved at any moment. (Longest first, which shortens the end of a run on many
-devices, gains nothing on one.)
+In: costs in tokens, the time now and the time left, and how long finished turns took. Out: turns. First every task has
+a turn; then the time that is left goes to the tasks in doubt, those first whose answer is least probable.
+
+The three cheapest come first, to measure the pace soon. Then longest first, for that ends many devices at the same
+moment; but cheapest first where the pace says that the time is too short for all: small tasks are solved most often and
+in least time, so that order leaves the most tasks solved at any moment.
 """
 
-from collections.abc import Container, Iterable
+import heapq
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from ttt_core.arc.tasks import Task, cells
+from ttt_core.arc.tasks import Task
+from ttt_core.config import Config
 
-FIXED_COST = 500  # in cells: an optimiser step holds a set number of tokens, so adapting costs small tasks as much
+BACKWARD = 3  # a training step costs as much as three forward passes over its tokens
+CANDIDATES = 4  # of a test input, re-scored under every view
+MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
+SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
+CUT = 0.9  # a task that used so much of its seconds was cut short by them, and is taken to have needed twice as many
 
 
-def cost(task: Task) -> float:
-    """Expected time of a task in arbitrary units (cells): a part that all tasks share, and one that grows with it."""
-    return FIXED_COST + cells(task)
+def cost(task: Task, config: Config) -> float:
+    """Expected work of a task in tokens of a forward pass: adapting, reading and searching each view, scoring."""
+    shown = sum(pair.input.size + pair.output.size for pair in task.train)
+    largest = max(pair.output.size for pair in task.train)
+    step_tokens = max(config.adapt.batch_tokens, shown / len(task.train))
+    adapting = 0 if config.adapt.method == "none" else BACKWARD * config.adapt.steps * step_tokens
+    searching = config.decode.views * sum(shown + pair.input.size + largest for pair in task.test)
+    scoring = config.rescore.views * len(task.test) * CANDIDATES * largest
+    return adapting + searching + scoring
 
 
-def order(tasks: Iterable[Task], failed_before: Container[str] = ()) -> tuple[Task, ...]:
-    """`tasks` cheapest first, ties by id; those that already failed once come after all that had no turn yet."""
-    return tuple(sorted(tasks, key=lambda task: (task.id in failed_before, cost(task), task.id)))
+@dataclass(frozen=True)
+class Turn:
+    """One try at a task. number: 1, or 2 for a second pass. smaller: after a system failure. seconds: until its deadline."""
+
+    task_id: str
+    number: int
+    smaller: bool
+    seconds: float
+    cost: float
+
+
+@dataclass
+class Pace:
+    """Measured seconds a token, of all devices together: they are alike, or differ less than tasks do."""
+
+    seconds: float = 0.0
+    tokens: float = 0.0
+    turns: int = 0
+
+    def add(self, turn: Turn, seconds: float) -> None:
+        """Learn from a turn that ended by itself after `seconds`."""
+        self.seconds += seconds * (2 if seconds >= CUT * turn.seconds else 1)
+        self.tokens += turn.cost
+        self.turns += 1
+
+    def expected_s(self, tokens: float) -> float | None:
+        """Seconds of so much work on one device; None while too little was measured."""
+        return tokens * self.seconds / self.tokens if self.turns >= MEASURED else None
+
+
+@dataclass
+class Schedule:
+    """Tasks by the turn they wait for; each is in one of the queues, in `running`, or done. Times are monotonic seconds.
+
+    costs, second_costs: tokens by task id. least_s: what a first turn gets at least, for less solves nothing.
+    """
+
+    costs: Mapping[str, float]
+    second_costs: Mapping[str, float]
+    least_s: float
+    fresh: deque = field(default_factory=deque)  # cheapest left
+    later: deque = field(default_factory=deque)  # those that failed in an earlier run
+    again: deque = field(default_factory=deque)  # those whose device failed: next, with a smaller profile
+    doubted: list = field(default_factory=list)  # heap of (-doubt, task id, seconds of the first turn)
+    first_left: float = 0.0  # tokens of the three queues
+    second_left: float = 0.0  # tokens of the heap
+    running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
+    ends: float = 0.0  # sum of the expected ends
+    begun: int = 0
+    pace: Pace = field(default_factory=Pace)
+
+    def add(self, fresh: list[str], failed_before: list[str] = ()) -> None:
+        """Let tasks wait for their first turn; those that failed before come last."""
+        for queue, ids in ((self.fresh, fresh), (self.later, failed_before)):
+            queue.extend(sorted(ids, key=lambda task_id: (self.costs[task_id], task_id)))
+            self.first_left += sum(self.costs[task_id] for task_id in ids)
+
+    def doubt(self, task_id: str, doubt: float, first_s: float) -> None:
+        """Let a task that took `first_s` seconds wait for a second turn. doubt: the larger, the sooner."""
+        heapq.heappush(self.doubted, (-doubt, task_id, first_s))
+        self.second_left += self.second_costs[task_id]
+
+    def unbegun(self) -> int:
+        """Tasks that still wait for a first turn."""
+        return len(self.fresh) + len(self.later) + len(self.again)
+
+    def has_turn(self, left_s: float) -> bool:
+        """Whether a free device would get something to do; drops the second turns that no longer fit."""
+        while self.doubted and not self.unbegun() and self.doubted[0][2] > left_s:
+            self.second_left -= self.second_costs[heapq.heappop(self.doubted)[1]]
+        return left_s > 0 and bool(self.unbegun() or self.doubted)
+
+    def turn(self, device: str, now: float, left_s: float, devices: int) -> Turn | None:
+        """The next turn for a free device, or None. left_s: until the deadline. devices: how many still work."""
+        if not self.has_turn(left_s):
+            return None
+        share = max(0.0, devices * left_s - (self.ends - now * len(self.running)))  # of the devices' time, what is free
+        turn = self._first(share, left_s) if self.unbegun() else self._second(share, left_s)
+        end = now + min(turn.seconds, self.pace.expected_s(turn.cost) or turn.seconds)
+        self.running[device] = (turn, end)
+        self.ends += end
+        return turn
+
+    def ended(self, device: str, seconds: float, measured: bool) -> Turn:
+        """The device's turn is over. measured: it ended by itself, so that its seconds tell the pace."""
+        turn, end = self.running.pop(device)
+        self.ends -= end
+        if measured:
+            self.pace.add(turn, seconds)
+        return turn
+
+    def retry(self, turn: Turn) -> None:
+        """Let a task whose device failed be the next, with a smaller profile."""
+        self.again.append(turn.task_id)
+        self.first_left += self.costs[turn.task_id]
+
+    def _first(self, share: float, left_s: float) -> Turn:
+        smaller = bool(self.again)
+        queue = self.again or self.fresh or self.later
+        expected = self.pace.expected_s(self.first_left)
+        longest = not smaller and self.begun >= MEASURED and (expected is None or expected <= share)
+        self.begun += 1
+        task_id = queue.pop() if longest else queue.popleft()
+        tokens = self.costs[task_id]
+        seconds = max(self.least_s, share * tokens / self.first_left)
+        self.first_left -= tokens
+        return Turn(task_id, 1, smaller, self._limited(seconds, tokens, left_s), tokens)
+
+    def _second(self, share: float, left_s: float) -> Turn:
+        _, task_id, first_s = heapq.heappop(self.doubted)
+        tokens = self.second_costs[task_id]
+        seconds = share * tokens / self.second_left
+        self.second_left -= tokens
+        return Turn(task_id, 2, False, max(first_s, self._limited(seconds, tokens, left_s)), tokens)
+
+    def _limited(self, seconds: float, tokens: float, left_s: float) -> float:
+        expected = self.pace.expected_s(tokens)
+        slack = max(self.least_s, SLACK * expected) if expected is not None else left_s
+        return min(seconds, slack, left_s)

@@ -1,11 +1,13 @@
 """The files of a run: one record per task, whole or set aside, never half; one process per folder.
 
 `run_dir/tasks/<id>.json` holds `{"schema", "sha256", "result"}`, the checksum over the canonical JSON of `result`.
-Every write is atomic: temporary file in the same folder, fsync, rename, fsync of the folder. Not here: what the
+Every write is atomic: temporary file in the same folder, fsync, rename, fsync of the folder. `run_dir/.space` holds
+room for the submission, which is given up where the disk is full. Not here: what the
 receipt must agree on (`receipt.py`), when records are written (`run.py`). Only the holder of `locked` may write.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,6 +24,7 @@ from ttt_core.errors import CheckpointError, InputError
 
 SCHEMA = 1
 STATUSES = ("ok", "failed", "skipped")
+SPACE = ".space"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -43,27 +46,66 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def write_reserved(path: Path, data: bytes) -> None:
+    """`write_atomic`, on a full disk into the room that `reserve_space` keeps in the same folder."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (path.parent / SPACE).exists():
+            raise
+        free_space(path.parent)
+        write_atomic(path, data)
+        with contextlib.suppress(OSError):  # what the old file held is free now, mostly enough for the next time
+            reserve_space(path.parent, len(data))
+
+
+def reserve_space(run_dir: Path, size: int) -> None:
+    """Keep `size` bytes of the disk for later; OSError if they are not there."""
+    try:
+        with (run_dir / SPACE).open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, max(1, size))
+            else:  # macOS
+                file.write(bytes(size))
+    except OSError:
+        free_space(run_dir)
+        raise
+
+
+def free_space(run_dir: Path) -> None:
+    """Give the reserved room up."""
+    (run_dir / SPACE).unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
     """Hold `run_dir`, made if missing and swept of stale temporaries; InputError naming the pid that holds it."""
-    try:
+    with writable(run_dir):
         (run_dir / "tasks").mkdir(parents=True, exist_ok=True)
-        file = (run_dir / "lock").open("a+")
-    except OSError as error:
-        raise InputError(f"run folder {run_dir}: {error.strerror}; give a folder that can be written") from None
+        file = (run_dir / "lock").open("ab+", buffering=0)
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
+            holder = file.read().decode(errors="replace").strip() or "unknown"
             raise InputError(f"run folder {run_dir}: in use by process {holder}; wait for it or give another folder")
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for stale in (*run_dir.glob(".*.tmp"), *(run_dir / "tasks").glob(".*.tmp")):
-            stale.unlink()
+        with writable(run_dir):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+            for stale in (*run_dir.glob(".*.tmp"), *(run_dir / "tasks").glob(".*.tmp")):
+                stale.unlink()
         yield
+
+
+@contextlib.contextmanager
+def writable(run_dir: Path) -> Iterator[None]:
+    """A failing disk inside the context is an InputError about the run folder."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "give a folder that can be written"
+        raise InputError(f"run folder {run_dir}: {error.strerror or error}; {remedy}") from None
 
 
 def write_record(run_dir: Path, result: TaskResult) -> None:

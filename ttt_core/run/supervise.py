@@ -1,7 +1,8 @@
-"""One worker watched: started until it is ready, given one task until it answers, and signals caught meanwhile.
+"""One device and its worker watched: started until it is ready, given one task until it answers, killed where it is late.
 
-In: a task, its limit in seconds and the monotonic time of its kill. Out: a TaskResult in any case, but for a signal.
-Secrets are struck out of every reason here, before anything is written. Not here: which task, how long (`run.py`).
+In: jobs with their limits in seconds. Out: an Outcome in any case. The same object serves in this process and, on
+other devices and machines, in a Ray actor; so times are durations, never moments of one machine's clock. Not here:
+which task, how long (`schedule.py`), which devices there are (`devices.py`).
 """
 
 import contextlib
@@ -9,12 +10,14 @@ import dataclasses
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task
+from ttt_core.config import Config, to_dict
 from ttt_core.errors import CheckpointError
 from ttt_core.run import worker
 from ttt_core.run.environment import redact, worker_environment
@@ -26,45 +29,94 @@ class Limits:
     """Seconds. task_s: a task gets at least so much, as less solves nothing. grace_s: between limit and kill."""
 
     task_s: float = 20.0
-    grace_s: float = 5.0
+    grace_s: float = 4.5  # half a second less than the 5 s after which a hung task must be gone
     start_s: float = 600.0
 
 
-def start_ready(
-    setup: Mapping, log: Path, limits: Limits, kill_at: float, caught: list[str], show: Callable[[str], None]
-) -> tuple[worker.Worker | None, str]:
-    """A worker whose model is loaded, or None and the reason, which is "" if a signal came."""
-    child = worker.start(setup, log, worker_environment(os.environ))
-    show("load")
-    reply = worker.wait(child, "load", limits.start_s, kill_at, lambda: bool(caught), show)
-    if reply.kind == "ready":
-        return child, ""
-    worker.kill(child)
-    return None, "" if reply.kind == "stopped" else _public(reply.reason)
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One try at a task. seconds: until its deadline. kill_s: until its worker is killed."""
+
+    task: Task
+    config: Config
+    seed: int
+    seconds: float
+    kill_s: float
 
 
-def solve_one(
-    child: worker.Worker,
-    task: Task,
-    seed: int,
-    limit_s: float,
-    kill_at: float,
-    caught: list[str],
-    show: Callable[[str], None],
-) -> tuple[TaskResult | None, bool]:
-    """(result, whether the worker may go on); the result is None if a signal came."""
-    worker.send(child, {"task": worker.task_to_dict(task), "seed": seed, "seconds": limit_s})
-    reply = worker.wait(child, "solve", limit_s, kill_at, lambda: bool(caught), show)
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """kind: "ready" or "dead" after a start, "result" after a job, "stopped" by a signal.
+
+    reason: why a start failed. is_final: another start would fail too. is_system: the result is a failure of the machine's. is_alive: the worker may go on.
+    """
+
+    kind: str
+    reason: str = ""
+    result: TaskResult | None = None
+    is_final: bool = False
+    is_system: bool = False
+    is_alive: bool = False
+
+    @classmethod
+    def lost(cls, task: Task, reason: str) -> "Outcome":
+        """Of a job whose supervisor is gone."""
+        return cls("result", result=TaskResult(task.id, "failed", reason), is_system=True)
+
+
+class Device:
+    """A device with its worker. setup: what the worker is made from; environ: variables of this device alone."""
+
+    def __init__(self, setup: Mapping, log: str, environ: Mapping[str, str]):
+        self.setup, self.environ = dict(setup), dict(environ)
+        self.log = Path(log) if Path(log).parent.is_dir() else Path(os.devnull)  # another machine's folder
+        self.child: worker.Worker | None = None
+        self.stopped: Callable[[], bool] = lambda: False
+        self.show: Callable[[str], None] = lambda stage: None
+
+    def start(self, within_s: float) -> Outcome:
+        """Start a worker and wait until its model is loaded."""
+        self.end()
+        kill_at = time.monotonic() + within_s
+        self.child = worker.start(self.setup, self.log, worker_environment(os.environ) | self.environ)
+        self.show("load")
+        reply = worker.wait(self.child, "load", within_s, kill_at, self.stopped, self.show)
+        if reply.kind == "ready":
+            return Outcome("ready", is_alive=True)
+        self.end()
+        kind = "stopped" if reply.kind == "stopped" else "dead"
+        return Outcome(kind, reply.reason, is_final=bool(reply.body.get("final")))
+
+    def solve(self, job: Job) -> Outcome:
+        """Give the worker a task; whatever happens to it becomes a result."""
+        kill_at = time.monotonic() + job.kill_s
+        request = {"task": worker.task_to_dict(job.task), "config": to_dict(job.config), "seed": job.seed}
+        worker.send(self.child, request | {"seconds": job.seconds})
+        reply = worker.wait(self.child, "solve", job.seconds, kill_at, self.stopped, self.show)
+        outcome = _outcome(reply, job.task)
+        if not outcome.is_alive:
+            self.end()
+        return outcome
+
+    def end(self) -> None:
+        """Kill the worker, if there is one."""
+        if self.child is not None:
+            worker.kill(self.child)
+            self.child = None
+
+
+def _outcome(reply: worker.Reply, task: Task) -> Outcome:
     if reply.kind == "stopped":
-        return None, False
+        return Outcome("stopped")
     if reply.kind == "result":
         try:
             result = result_from_dict(reply.body.get("result"), task.id, len(task.test))
-            return dataclasses.replace(result, reason=_public(result.reason)), True
+            return Outcome("result", result=result, is_alive=True)
         except CheckpointError as error:
-            return TaskResult(task.id, "failed", f"worker: {error}"), False
-    trace = {"traceback": _public(reply.body["traceback"])} if "traceback" in reply.body else {}
-    return TaskResult(task.id, "failed", _public(reply.reason), notes=trace), False
+            return Outcome("result", result=TaskResult(task.id, "failed", f"worker: {error}"))
+    trace = {"traceback": reply.body["traceback"]} if "traceback" in reply.body else {}
+    failed = TaskResult(task.id, "failed", reply.reason, notes=trace)
+    return Outcome("result", result=failed, is_system=reply.is_system)
 
 
 @contextlib.contextmanager
@@ -83,5 +135,22 @@ def caught_signals() -> Iterator[list[str]]:
             signal.signal(number, handler)
 
 
-def _public(text: str) -> str:
-    return redact(text, os.environ)
+def public(result: TaskResult, redact: Callable[[str], str]) -> TaskResult:
+    """`result` with all its text struck of secrets."""
+
+    def clean(value):
+        if isinstance(value, str):
+            return redact(value)
+        if isinstance(value, Mapping):
+            return {clean(key): clean(inner) for key, inner in value.items()}
+        return [clean(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+    views, notes = tuple(map(clean, result.views)), clean(result.notes)
+    return dataclasses.replace(result, reason=clean(result.reason), views=views, notes=notes)
+
+
+def redact_file(path: Path, environ: Mapping[str, str]) -> None:
+    """Strike the secrets out of a file in place."""
+    text = path.read_bytes().decode(errors="surrogateescape")
+    if (clean := redact(text, environ)) != text:
+        path.write_bytes(clean.encode(errors="surrogateescape"))

@@ -1,8 +1,8 @@
 """The one child process that holds the model: its own side, and the side of the parent that watches it.
 
 Protocol: JSON, one message a line. To the child: first `{"solver", "model", "device", "config"}`, then one
-`{"task", "seed", "seconds"}` per task. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`. The child
-keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
+`{"task", "config", "seed", "seconds"}` per task. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`,
+where a failure says whether it was the machine's (`system`), and whether it will happen again (`final`). The child keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
 does, and after a failed task, for a model that failed half-way is not to be trusted with the next one.
 
 Not here: budgets, order, records (`run.py`). No torch at import: the solver loads it, in the child alone.
@@ -30,12 +30,16 @@ import numpy as np
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, from_dict
+from ttt_core.errors import TTTError
 from ttt_core.run.store import result_to_dict
 
 SOLVER = "ttt_core.run.worker:load_solver"
 POLL_S = 0.1
 
-Solver = Callable[[Task, int, float, Callable[[str], None]], TaskResult]  # task, seed, deadline, beat
+Solver = Callable[[Task, Config, int, float, Callable[[str], None]], TaskResult]  # task, config, seed, deadline, beat
+
+_SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by name: torch is not imported here
+_SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "out of memory", "can't allocate memory")
 
 
 def load_solver(model: str, device: str, config: Config) -> Solver:
@@ -45,7 +49,9 @@ def load_solver(model: str, device: str, config: Config) -> Solver:
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
-    return lambda task, seed, deadline, beat: solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat)
+    return lambda task, config, seed, deadline, beat: solve_task(
+        loaded, task, config, seed=seed, deadline=deadline, beat=beat
+    )
 
 
 # The parent's side
@@ -53,11 +59,16 @@ def load_solver(model: str, device: str, config: Config) -> Solver:
 
 @dataclass(frozen=True)
 class Reply:
-    """kind: "ready", "result" or "failed" as the child said; "lost" if it died or was late; "stopped" by a signal."""
+    """kind: "ready", "result" or "failed" as the child said; "lost" if it died, "late" past its limit; "stopped" by a signal."""
 
     kind: str
     reason: str = ""
     body: dict = field(default_factory=dict)
+
+    @property
+    def is_system(self) -> bool:
+        """Whether the machine failed, so that another try may go better."""
+        return self.kind == "lost" or bool(self.body.get("system"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +103,7 @@ def send(worker: Worker, message: Mapping) -> None:
 
 
 def wait(worker: Worker, stage: str, limit_s: float, kill_at: float, stopped: Callable[[], bool], beat) -> Reply:
-    """The child's next message that is not a heartbeat; "lost" if it dies or `kill_at` (monotonic) passes first.
+    """The child's next message that is not a heartbeat; "lost" if it dies, "late" if `kill_at` (monotonic) passes first.
 
     stage: what it is at, as a reason will name it. beat: called with the name of each stage that begins.
     The caller kills a worker whose reply is neither "ready" nor "result".
@@ -105,7 +116,7 @@ def wait(worker: Worker, stage: str, limit_s: float, kill_at: float, stopped: Ca
             if stopped():
                 return Reply("stopped")
             if time.monotonic() >= kill_at:
-                return Reply("lost", f"{stage}: over its limit of {limit_s:.3g} s; the worker was killed")
+                return Reply("late", f"{stage}: over its limit of {limit_s:.3g} s; the worker was killed")
             ended = worker.process.poll() is not None  # asked before reading: what it wrote last still counts
             chunk = os.read(worker.process.stdout.fileno(), 1 << 16) if poll.poll(POLL_S * 1000) else None
             worker.received.extend(chunk or b"")
@@ -204,8 +215,8 @@ def main() -> None:
                 answer = {"kind": "result", "result": _solve(solve, request, beat)}
             data = _line(answer)
         except Exception as error:  # the one place: whatever a task does wrong becomes its recorded reason
-            told = traceback.format_exc()[-4000:]
-            data = _line({"kind": "failed", "reason": f"{stage[0]}: {_one_line(error)}", "traceback": told})
+            told = {"reason": f"{stage[0]}: {_one_line(error)}", "traceback": traceback.format_exc()[-4000:]}
+            data = _line({"kind": "failed", "system": is_system(error), "final": isinstance(error, TTTError), **told})
             serving = False
         _write_all(reply, data)
     os._exit(0)  # past the exit handlers of libraries, which may hang
@@ -219,7 +230,14 @@ def _load(setup: dict) -> Solver:
 
 def _solve(solve: Solver, request: dict, beat: Callable[[str], None]) -> dict:
     deadline = time.monotonic() + request["seconds"]
-    return result_to_dict(solve(task_from_dict(request["task"]), request["seed"], deadline, beat))
+    task, config = task_from_dict(request["task"]), from_dict(request["config"])
+    return result_to_dict(solve(task, config, request["seed"], deadline, beat))
+
+
+def is_system(error: Exception) -> bool:
+    """Whether memory or the GPU failed, and not the task."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & _SYSTEM_ERRORS) or any(words in str(error) for words in _SYSTEM_WORDS)
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,59 @@
+"""A token in the environment and in exceptions is in no log, record, receipt, report, notebook or bundle."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CANARY = "canary-51f0c2-token"
+
+
+def leaks(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes())
+
+
+@pytest.fixture
+def secret(monkeypatch):
+    """The token as a user has it, and under a name that passes it on to workers, as a careless library might."""
+    monkeypatch.setenv("HF_TOKEN", CANARY)
+    monkeypatch.setenv("LEAK", CANARY)
+
+
+def test_no_file_of_a_run_holds_it(place, secret, capfd):
+    summary = place.run({"a": "print", "b": "raise", "c": "print"}, progress=True)
+    assert "went wrong with ***" in summary.outcomes["b"]["reason"]
+    assert "log of ***" in (place.root / "run" / "worker.log").read_text()  # it was printed
+    assert leaks(place.root / "run") == []
+    told = capfd.readouterr()
+    assert CANARY not in told.out + told.err and "***" in told.err
+
+
+def test_the_naive_twin_leaks(place, secret, monkeypatch):
+    monkeypatch.setattr("ttt_core.run.dispatch.redact", lambda text, environ: text)
+    monkeypatch.setattr("ttt_core.run.supervise.redact", lambda text, environ: text)
+    place.run({"a": "print", "b": "raise"})
+    assert leaks(place.root / "run") == ["b.json", "report.html", "run.json", "worker.log"]
+
+
+def test_workers_do_not_inherit_it(place, secret):
+    code = "import os; from ttt_core.run.environment import worker_environment as w; print(w(os.environ))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "HF_TOKEN" not in told
+
+
+def test_no_file_of_the_bundle_holds_it(tmp_path, secret):
+    command = [sys.executable, "build_submission.py", "--owner", "somebody", "--out", str(tmp_path / "build")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert leaks(tmp_path / "build") == [] and CANARY not in ran.stdout + ran.stderr
+    assert any((tmp_path / "build").rglob("*.ipynb"))
+
+
+def test_no_notebook_in_the_repository_holds_the_shape_of_one():
+    shape = re.compile(rb"\b(hf|ghp|github_pat|glpat|sk)[_-][A-Za-z0-9_-]{16,}")
+    assert [path for path in (ROOT / "notebooks").iterdir() if path.is_file() and shape.search(path.read_bytes())] == []
+    assert shape.search(b"hf_" + os.urandom(10).hex().encode())

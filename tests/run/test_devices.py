@@ -1,0 +1,157 @@
+"""Which devices a word names, and that two of them through Ray do what one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ttt_core.errors import InputError
+from ttt_core.run import devices
+from ttt_core.run.devices import places
+
+FAULTS = Path(__file__).parents[1] / "faults"
+
+
+@pytest.mark.parametrize(
+    ("spec", "visible", "names"),
+    [
+        ("cpu", None, ["cpu"]),
+        ("cuda", None, ["cuda"]),
+        ("cpu:2", None, ["cpu:0", "cpu:1"]),
+        ("cuda:1", None, ["cuda:1"]),
+        ("cuda:0,3", None, ["cuda:0", "cuda:3"]),
+        ("auto", "", ["auto"]),
+        ("auto", "5", ["auto"]),
+        ("auto", "0,2", ["cuda:0", "cuda:2"]),
+        ("ray://head:10001", None, []),
+    ],
+)
+def test_a_word_names_devices(spec, visible, names):
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert [place.name for place in places(spec, environ)] == names
+
+
+def test_each_gpu_is_alone_and_threads_are_shared_out():
+    assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,3", {})] == ["0", "3"]
+    assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {})} == {str(max(1, os.cpu_count() // 2))}
+    assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {"OMP_NUM_THREADS": "1"})} == {"1"}
+
+
+@pytest.mark.parametrize("spec", ["", "gpu", "cpu:0", "cuda:", "cuda:a", "cuda:0,0", "cpu:2,3", "ray://"])
+def test_other_words_are_refused(spec):
+    with pytest.raises(InputError, match="devices .*give"):
+        places(spec, {})
+
+
+def test_without_a_driver_there_are_no_gpus():
+    assert devices.visible_gpus({}, query="no-such-program") == ()
+    assert devices.visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == ()
+
+
+def test_without_ray_several_devices_are_refused_and_auto_goes_on_with_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices.environment, "version", lambda package: "absent")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    said = []
+    with devices.opened("auto", {}, tmp_path, lambda: False, print, said.append) as backend:
+        assert backend.names == ("cuda:0",) and said[0].endswith("going on with cuda:0 alone")
+    with (
+        pytest.raises(InputError, match="pip install 'ray"),
+        devices.opened("cpu:2", {}, tmp_path, lambda: False, print, print),
+    ):
+        pass
+
+
+# Through Ray
+
+TASKS = [f"t{i}" for i in range(8)] + ["u-doubt"]
+ACTS = {"t1": "once kill", "t2": "raise", "t5": "stop", "t4": "once orphan", "t3": "print"}
+
+
+def place_at(root: Path) -> list[str]:
+    pairs = [{"input": [[i, 1]], "output": [[1, i]]} for i in range(1, 4)]
+    tasks = {name: {"train": pairs[: 1 + i % 3], "test": [{"input": [[i, 2]]}]} for i, name in enumerate(TASKS)}
+    (root / "challenges.json").write_text(json.dumps(tasks))
+    (root / "model").mkdir()
+    (root / "model" / "config.json").write_text("{}")
+    return [str(root / name) for name in ("challenges.json", "model")]
+
+
+def begin(root: Path, out: str, spec: str, acts=ACTS, **environ: str) -> subprocess.Popen:
+    environ = {"PYTHONPATH": f"{FAULTS}:{FAULTS.parents[1]}", "ACTS": json.dumps(acts), **environ}
+    environ |= {"HF_TOKEN": "canary-51f0c2", "NOTES": str(root / f"{out}.notes"), "GRACE_S": "0.2", "BUDGET_S": "120"}
+    command = [sys.executable, str(FAULTS / "runner.py"), str(root / "challenges.json"), str(root / "model")]
+    return subprocess.Popen(
+        [*command, str(root / out), "--devices", spec], env=os.environ | environ, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def records(folder: Path) -> dict:
+    told = {file.stem: json.loads(file.read_text())["result"] for file in sorted((folder / "tasks").glob("*.json"))}
+    for record in told.values():
+        record.pop("seconds"), record.pop("peak_gib")
+        record["notes"] = {k: v for k, v in record["notes"].items() if k in ("passes", "smaller")}
+        record["reason"] = record["reason"].split(" of ")[0]  # a limit differs
+    return told
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same run, faults included, on one device and on two."""
+    pytest.importorskip("ray")
+    root = tmp_path_factory.mktemp("devices")
+    place_at(root)
+    told = {}
+    for out, spec in (("one", "cpu"), ("two", "cpu:2")):
+        ran = begin(root, out, spec)
+        out_text, err = ran.communicate(timeout=290)
+        assert ran.returncode == 0, err
+        told[out] = out_text.splitlines()[-1]
+    return root, told
+
+
+def test_two_devices_write_the_records_of_one(both):
+    root, told = both
+    assert records(root / "one") == records(root / "two") and told["one"] == told["two"]
+    assert (root / "one" / "submission.json").read_bytes() == (root / "two" / "submission.json").read_bytes()
+    devices_used = {row["device"] for row in json.loads((root / "two" / "run.json").read_text())["tasks"].values()}
+    assert devices_used == {"cpu:0", "cpu:1"}
+
+
+def test_ray_leaves_nothing_behind_and_workers_have_no_token(both):
+    root, _ = both
+    running = subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+    starts = [int(line.split()[1]) for line in (root / "two.notes").read_text().splitlines() if "start" in line]
+    assert "raylet" not in running and not any(Path(f"/proc/{pid}").exists() for pid in starts)
+    files = [path for path in (root / "two").rglob("*") if path.is_file()]
+    assert not [path for path in files if b"canary-51f0c2" in path.read_bytes()]
+
+
+def test_a_signal_ends_both_devices_and_builds(tmp_path):
+    pytest.importorskip("ray")
+    place_at(tmp_path)
+    process = begin(tmp_path, "run", "cpu:2", acts={"t7": "sleep", "u-doubt": "sleep"})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run/tasks/t0.json").exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert time.monotonic() - began < 10
+    told = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert told["stopped"] == "stopped by SIGTERM" and list(json.loads((tmp_path / "run/submission.json").read_text()))
+
+
+def test_a_cluster_that_is_not_there_is_one_error_and_the_file_is_valid(tmp_path):
+    pytest.importorskip("ray")
+    place_at(tmp_path)
+    process = begin(tmp_path, "run", "ray://127.0.0.1:1")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "InputError: devices ray://127.0.0.1:1: Ray cannot be started or reached" in err
+    assert len(json.loads((tmp_path / "run" / "submission.json").read_text())) == len(TASKS)

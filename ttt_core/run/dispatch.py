@@ -1,0 +1,167 @@
+"""The loop of a run: whatever device is free gets the next turn, whatever ends is kept, until all is done or time is up.
+
+In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
+whose worker cannot be started three times in a row, or will never start, is retired. Not here: what comes next (`schedule.py`), files (`run.py`).
+"""
+
+import dataclasses
+import functools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ttt_core.arc.result import TaskResult
+from ttt_core.arc.tasks import Task
+from ttt_core.config import Config
+from ttt_core.run import passes
+from ttt_core.run.budget import Budget
+from ttt_core.run.environment import redact
+from ttt_core.run.schedule import Schedule, Turn, cost
+from ttt_core.run.supervise import Job, Limits, Outcome, public
+
+FAILED_STARTS = 3  # in a row, then a device is retired
+UNHEARD_S = 10.0  # after its kill was due a supervisor has so long to say so
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What a run does. tasks: those asked for, by id. records: task id to the record so far, changed in place. keep: called with each id that changed.
+
+    say: one line for people. caught: names of the signals that came.
+    """
+
+    tasks: Mapping[str, Task]
+    config: Config
+    seed: int
+    budget: Budget
+    limits: Limits
+    records: dict[str, TaskResult]
+    caught: list[str]
+    keep: Callable[[str, TaskResult, float], None]
+    say: Callable[[str], None]
+
+
+@dataclass(eq=False)
+class _State:
+    """What changes while devices work."""
+
+    schedule: Schedule
+    ready: set = field(default_factory=set)  # devices whose worker has its model loaded
+    busy: dict = field(default_factory=dict)  # device to (its turn, or None while it starts; when it began)
+    failed_starts: Counter = field(default_factory=Counter)
+    retired: set = field(default_factory=set)
+    why_not: str = ""
+
+
+def solve_all(work: Work, backend) -> str:
+    """Give every task without an ok record its turn, then those in doubt a second one; returns why tasks were left."""
+    state = _State(scheduled(work))
+    while True:
+        left_s = work.budget.left_s(time.monotonic())
+        if work.caught:
+            return f"stopped by {work.caught[0]}"
+        free = [name for name in backend.names if name not in state.busy and name not in state.retired]
+        for name in free:
+            if state.schedule.has_turn(left_s):
+                _begin(work, state, backend, name, left_s)
+        if not state.busy:
+            if len(state.retired) == len(backend.names):
+                return f"no worker could be started: {state.why_not}"
+            left = state.schedule.unbegun()
+            return f"the budget of {work.budget.seconds:g} s was used up" if left else ""
+        for name, outcome in backend.ended():
+            turn, began = state.busy.pop(name)
+            if outcome.kind == "stopped":
+                continue
+            if turn is None:
+                _started(work, state, name, outcome)
+            else:
+                _ended(work, state, name, turn, outcome, time.monotonic() - began)
+
+
+def scheduled(work: Work) -> Schedule:
+    """The schedule at the start of a run: what the records leave to do."""
+    wide = passes.wider(work.config)
+    costs = {task_id: cost(task, work.config) for task_id, task in work.tasks.items()}
+    second_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
+    schedule = Schedule(costs, second_costs, work.limits.task_s)
+    status = {task_id: work.records[task_id].status if task_id in work.records else "" for task_id in work.tasks}
+    schedule.add(
+        [task_id for task_id, ended in status.items() if not ended],
+        [task_id for task_id, ended in status.items() if ended and ended != "ok"],
+    )
+    for task_id, ended in status.items():
+        if ended == "ok":
+            _doubt(work, schedule, work.records[task_id])
+    return schedule
+
+
+def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None:
+    now = time.monotonic()
+    if name not in state.ready:
+        within_s = min(work.limits.start_s, left_s)
+        backend.begin(name, "start", within_s, within_s + UNHEARD_S)
+        state.busy[name] = (None, now)
+        return
+    turn = state.schedule.turn(name, now, left_s, len(backend.names) - len(state.retired))
+    config, seed = work.config, work.seed
+    if turn.smaller:
+        config = passes.smaller(config)
+    if turn.number == 2:
+        config, seed = passes.wider(config), seed + 1  # other views
+    kill_s = min(turn.seconds + work.limits.grace_s, work.budget.hard_stop - now)
+    job = Job(work.tasks[turn.task_id], config, seed, turn.seconds, kill_s)
+    backend.begin(name, "solve", job, kill_s + UNHEARD_S)
+    state.busy[name] = (turn, now)
+
+
+def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
+    if outcome.kind == "ready":
+        state.ready.add(name)
+        state.failed_starts[name] = 0
+        return
+    state.why_not = redact(outcome.reason, os.environ)
+    state.failed_starts[name] += 1
+    work.say(f"{name}: worker start failed: {state.why_not}")
+    if outcome.is_final or state.failed_starts[name] == FAILED_STARTS:
+        state.retired.add(name)
+        work.say(f"{name}: retired after {state.failed_starts[name]} failed starts")
+
+
+def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, used_s: float) -> None:
+    result = public(outcome.result, functools.partial(redact, environ=os.environ))
+    if not outcome.is_alive:
+        state.ready.discard(name)
+    state.schedule.ended(name, used_s, measured=result.status == "ok")
+    told = {"planned_s": round(turn.seconds, 3), "used_s": round(used_s, 3), "device": name, "passes": turn.number}
+    before = work.records.get(turn.task_id)
+    if turn.number == 2:
+        record = _second(work, before, result, told)
+    else:
+        record = dataclasses.replace(result, notes=result.notes | told | ({"smaller": True} if turn.smaller else {}))
+        if outcome.is_system and not turn.smaller:
+            work.say(f"{turn.task_id}: {result.reason}; once more with a smaller profile")
+            state.schedule.retry(turn)
+            return
+        if record.status == "ok":
+            _doubt(work, state.schedule, record)
+    work.records[turn.task_id] = record
+    work.keep(turn.task_id, record, used_s)
+
+
+def _second(work: Work, first: TaskResult, second: TaskResult, told: dict) -> TaskResult:
+    """The record after a second pass: merged, or the first one where the second failed; seconds are those of both."""
+    told |= {name: round(told[name] + first.notes.get(name, 0.0), 3) for name in ("planned_s", "used_s")}
+    if second.status != "ok":
+        return dataclasses.replace(first, notes=first.notes | told | {"second": second.reason})
+    record = passes.merged(first, second, work.tasks[first.task_id], work.config.vote.selector)
+    return dataclasses.replace(record, notes=second.notes | told)
+
+
+def _doubt(work: Work, schedule: Schedule, record: TaskResult) -> None:
+    if record.notes.get("passes", 1) < work.config.second.passes:
+        doubt = passes.doubt(record, work.config.second.margin)
+        if doubt is not None:
+            schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0))
