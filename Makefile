@@ -6,7 +6,10 @@ export JUPYTER_DATA_DIR := $(CURDIR)/build/jupyter
 export HF_HUB_OFFLINE := 1
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: test solve
+# What Kaggle and Colab have installed; with this torchao, PEFT refuses to make a LoRA.
+KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
+
+.PHONY: test test-kaggle solve
 
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,6 +18,16 @@ export PYTHONPATH := $(CURDIR)
 
 test: .venv/ready
 	.venv/bin/python -m pytest
+
+.venv-kaggle/ready: requirements.txt
+	$(PYTHON) -m venv .venv-kaggle
+	.venv-kaggle/bin/pip install -q -r requirements.txt $(KAGGLE_IMAGE)
+	touch $@
+
+# What runs on Kaggle, with the versions of Kaggle's image.
+test-kaggle: .venv-kaggle/ready
+	.venv-kaggle/bin/python -m pytest tests/arc tests/props tests/model tests/solve tests/kaggle/test_notebook.py \
+		tests/kaggle/test_image.py
 
 # The submission notebook on the 10 ARC-AGI-1 evaluation tasks with the fewest cells, in five minutes.
 solve: .venv/ready
