@@ -9,7 +9,7 @@ export PYTHONPATH := $(CURDIR)
 # What Kaggle and Colab have installed; with this torchao, PEFT refuses to make a LoRA.
 KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
 
-.PHONY: test test-kaggle solve
+.PHONY: test test-kaggle solve notebooks
 
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -42,3 +42,8 @@ solve: .venv/ready
 	.venv/bin/python -m ttt_core score build/run/submission.json build/data/arc-agi_evaluation_solutions.json
 	.venv/bin/python -m ttt_core report build/run --solutions build/data/arc-agi_evaluation_solutions.json
 	@echo "figure: build/run/tasks.png   notebook: build/submission.executed.ipynb"
+
+# The .ipynb of every notebook anew from its .py, or the other way round, whichever is newer.
+notebooks: .venv/ready
+	.venv/bin/python -m jupytext --sync notebooks/*.py
+	.venv/bin/python -m nbconvert --clear-output --inplace notebooks/*.ipynb

@@ -9,7 +9,9 @@ from ttt_core.model import lora
 from ttt_core.run import environment, doctor
 
 IMAGE = {"transformers": "5.0.0", "peft": "0.19.1", "numpy": "2.0.2", "safetensors": "0.7.0", "torchao": "0.10.0"}
-pytestmark = pytest.mark.skipif(environment.version("torchao") == "absent", reason="not the environment of Kaggle's image")
+pytestmark = pytest.mark.skipif(
+    environment.version("torchao") == "absent", reason="not the environment of Kaggle's image"
+)
 
 
 def net() -> nn.Module:

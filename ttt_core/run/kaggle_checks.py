@@ -59,7 +59,7 @@ def find_faults(out: Path) -> list[str]:
 
 def dataset_faults(metadata: dict, folder: Path) -> list[str]:
     """What Kaggle refuses about a dataset."""
-    faults = _title_faults("dataset ", metadata, least=6)
+    faults = title_faults("dataset ", metadata, least=6)
     slug = str(metadata.get("id")).partition("/")[2]
     if not 6 <= len(slug) <= 50:
         faults.append(f"dataset id {metadata.get('id')!r}: its slug has {len(slug)} characters; give 6 to 50")
@@ -76,7 +76,7 @@ def dataset_faults(metadata: dict, folder: Path) -> list[str]:
 
 def kernel_faults(metadata: dict, folder: Path) -> list[str]:
     """What Kaggle refuses, or accepts and then fails on, about a kernel."""
-    faults = _title_faults("", metadata, least=5)
+    faults = title_faults("", metadata, least=5)
     for field, wanted in FIXED.items():
         if metadata.get(field) != wanted or type(metadata.get(field)) is not type(wanted):
             faults.append(f"{field} {metadata.get(field)!r}: a submission needs {wanted!r}")
@@ -161,7 +161,8 @@ def slugify(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def _title_faults(what: str, metadata: dict, least: int) -> list[str]:
+def title_faults(what: str, metadata: dict, least: int) -> list[str]:
+    """What is wrong with title and id, and whether they fit each other."""
     title, ref = metadata.get("title"), metadata.get("id")
     faults = []
     if not isinstance(title, str) or not least <= len(title) <= 50:

@@ -13,6 +13,7 @@ import multiprocessing
 import multiprocessing.pool
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ import ttt_core
 from ttt_core.arc import submission
 from ttt_core.errors import InputError, PushError
 from ttt_core.run.environment import MANIFEST, fingerprint, redact
+from ttt_core.run.kaggle_checks import title_faults
 
 OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|worker\.log)$"  # of the kernel; its records stay on Kaggle
 WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
@@ -87,12 +89,29 @@ def push(out: Path, client, patience: Patience = Patience(), say: Callable[[str]
         raise PushError(
             f"owner {owner}: the credentials are those of {user_name(client)}; give --owner {user_name(client)}"
         )
-    push_dataset(client, out / "dataset", dataset, patience, say)
+    notes = f"ttt_core {ttt_core.__version__}, {fingerprint(out / 'dataset' / MANIFEST)[:12]}"
+    push_dataset(client, out / "dataset", dataset, notes, patience, say)
     say(push_kernel(client, out / "kernel", kernel, patience))
     return fetch(client, kernel, out / "output", patience, say)
 
 
-def push_dataset(client, folder: Path, ref: str, patience: Patience, say: Callable[[str], None] = print) -> None:
+def upload_model(model: Path, ref: str, patience: Patience = Patience()) -> str:
+    """The model directory, without its checkpoints, as the Kaggle dataset `ref` (OWNER/SLUG); returns its address."""
+    owner, _, slug = ref.partition("/")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / slug
+        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("checkpoint*", ".*"))
+        metadata = {"id": ref, "title": slug.replace("-", " "), "licenses": [{"name": "apache-2.0"}]}
+        (folder / "dataset-metadata.json").write_text(json.dumps(metadata))
+        if faults := title_faults("dataset ", metadata, least=6):
+            raise InputError("; ".join(faults))
+        push_dataset(connect(patience), folder, ref, f"model {fingerprint(model / 'config.json')[:12]}", patience)
+    return f"https://www.kaggle.com/datasets/{owner}/{slug}"
+
+
+def push_dataset(
+    client, folder: Path, ref: str, notes: str, patience: Patience, say: Callable[[str], None] = print
+) -> None:
     """Create the dataset, or a version of it where it exists, and wait until kernels can mount it."""
     before = ask(
         f"dataset {ref}", patience.reply_s, _dataset_state, client, ref, patience=patience, again=WORTH_RETRYING
@@ -102,7 +121,7 @@ def push_dataset(client, folder: Path, ref: str, patience: Patience, say: Callab
             call, options = client.dataset_create_new, {}
         else:
             call = client.dataset_create_version
-            options = {"version_notes": f"ttt_core {ttt_core.__version__}, {fingerprint(folder / MANIFEST)[:12]}"}
+            options = {"version_notes": notes}
         say(f"dataset {ref}: {'uploading a new version' if before else 'uploading for the first time'}")
         upload = f"upload of dataset {ref}"
         reply = ask(
