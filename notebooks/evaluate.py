@@ -26,7 +26,7 @@ run_dir: str = "build/evaluation"  # records; a run with the same settings is co
 budget_s: float = 300.0  # seconds for all tasks
 tasks: str = "10"  # "10": the ten with the fewest cells; ids or @FILE; empty: all
 preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models
-settings: str = ""  # what to change in them: "adapt.steps=100 decode.views=8"
+settings: str = ""  # changes to the preset, as --set of `solve` takes them, with spaces between
 seed: int = 0  # of views and adapters
 
 # %%

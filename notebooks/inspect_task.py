@@ -26,7 +26,7 @@ task: str = ""  # id; empty: the task with the fewest cells
 test: int = 1  # which of the task's test inputs, counted from 1
 model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face
 preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models
-settings: str = ""  # what to change in them: "adapt.steps=100 decode.floor=0.01"
+settings: str = ""  # changes to the preset, as --set of `solve` takes them, with spaces between
 budget_s: float = 120.0  # seconds for the task, at most
 seed: int = 0  # of views and adapters
 

@@ -24,7 +24,7 @@
 
 # %% tags=["parameters"]
 repository: str = "https://github.com/OWNER/REPOSITORY"  # cloned where the library is not at hand
-drive: str = "MyDrive/arc-ttt"  # folder on Google Drive for data and models; only on Colab
+drive: str = "/content/drive/MyDrive/arc-ttt"  # folder on Google Drive for data and model; only on Colab
 data: str = "build/data"  # folder of the edition's files, written where they are missing
 out: str = "build/model"  # the model; an unfinished one is continued
 edition: str = "arc-agi-1"  # or "arc-agi-2"; its training tasks are learnt
@@ -65,7 +65,7 @@ if where == "colab":
     from google.colab import drive as google_drive
 
     google_drive.mount("/content/drive")
-    data, out = (str(Path("/content/drive") / drive / path) for path in (data, out))
+    data, out = (str(Path(drive) / path) for path in (data, out))
 print(f"{where}: data {data}, model {out}")
 
 # %%

@@ -24,7 +24,7 @@ challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # tasks witho
 solutions: str = ""  # their answers, for a score at the end; empty where there are none
 model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face; "": the mounted one, else the bundled one
 preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models
-settings: str = ""  # what to change in them: "adapt.steps=100 decode.views=8"
+settings: str = ""  # changes to the preset, as --set of `solve` takes them, with spaces between
 run_dir: str = "build/run"  # records, submission.json, figure
 budget_s: float = 300.0  # seconds from the first cell to the end
 tasks: str = ""  # "10": the ten with the fewest cells; ids or @FILE; empty: all

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ttt_core.model import lora
-from ttt_core.run import environment, doctor
+from ttt_core.run import doctor, environment
 
 IMAGE = {"transformers": "5.0.0", "peft": "0.19.1", "numpy": "2.0.2", "safetensors": "0.7.0", "torchao": "0.10.0"}
 pytestmark = pytest.mark.skipif(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import papermill
 import pytest
 
 from tests.kaggle.fake_kaggle import TOKEN, FakeKaggle
@@ -34,6 +35,8 @@ def test_notebooks_are_thin_paired_and_stripped(source):
     (parameters,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     assert all(isinstance(node, ast.AnnAssign) for node in ast.parse(parameters.source).body)
     assert any("environment.check_parameters(In)" in cell.source for cell in cells)
+    declared = [node.target.id for node in ast.parse(parameters.source).body]
+    assert list(papermill.inspect_notebook(source.with_suffix(".ipynb"))) == declared  # what --help-notebook shows
     stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
     assert [(c.cell_type, c.source) for c in stored.cells] == [
         (c.cell_type, c.source) for c in jupytext.read(source).cells
@@ -106,23 +109,43 @@ def test_inspect_task_draws_every_stage(data, tmp_path):
     assert text.count("image/png") == 6 and "20 steps" in text and "<start>" in text and "candidates; seconds" in text
 
 
-def test_pretrain_colab_trains_goes_on_and_uploads(data, tmp_path):
+COLAB = {  # modules of a Colab machine
+    "google/colab/__init__.py": "",
+    "google/colab/drive.py": "def mount(path): print('mounted', path)",
+    "google/colab/userdata.py": f"""
+class SecretNotFoundError(Exception): pass
+class NotebookAccessError(Exception): pass
+class TimeoutException(Exception): pass
+def get(name):
+    if name != "KAGGLE_API_TOKEN": raise SecretNotFoundError(name)
+    return {TOKEN!r}
+""",
+}
+
+
+def test_pretrain_colab_trains_and_goes_on_and_uploads_on_colab(data, tmp_path):
+    for name, text in COLAB.items():
+        (path := tmp_path / "colab" / name).parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     server = FakeKaggle()
-    proxies = dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{server.server_port}")
-    kaggle = {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "KAGGLE_API_TOKEN": TOKEN, "TMPDIR": str(tmp_path), **proxies}
+    environ = dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{server.server_port}")
+    environ |= {"COLAB_RELEASE_TAG": "x", "PYTHONPATH": str(tmp_path / "colab"), "PIP_NO_INDEX": "1"}
+    environ |= {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "TMPDIR": str(tmp_path)}
     small = {"width": 32, "layers": 1, "heads": 2, "budget_s": 12, "save_every_s": 1, "batch_tokens": 64}
-    common = {"data": data, "out": tmp_path / "model", **small}
+    model, log = tmp_path / "drive/model", tmp_path / "drive/model/train_log.jsonl"
     try:
-        first = execute("pretrain_colab", tmp_path, **common, piece_s=5)
-        steps = json.loads((tmp_path / "model/train_log.jsonl").read_text().splitlines()[-1])["step"]
-        second = execute("pretrain_colab", tmp_path, kaggle, **common, upload="someone/my-arc-model")
+        first = execute("pretrain_colab", tmp_path, data=data, out=model, **small, piece_s=5)
+        steps = json.loads(log.read_text().splitlines()[-1])["step"]
+        options = {"data": data, "drive": tmp_path / "drive", "out": "model", "upload": "someone/my-arc-model"}
+        second = execute("pretrain_colab", tmp_path, environ, **options, **small)
     finally:
         server.shutdown()
         server.server_close()
     assert "FAILED" not in first + second, first + second
-    lines = [json.loads(line) for line in (tmp_path / "model/train_log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert lines[-1]["step"] > steps and steps in [line["step"] for line in lines]  # it went on from there
-    assert server.blobs["model.safetensors"][1] == (tmp_path / "model/model.safetensors").read_bytes()
+    assert "mounted /content/drive" in second and "mounted" not in first
+    assert server.blobs["model.safetensors"][1] == (model / "model.safetensors").read_bytes()
     assert server.versions == {"my-arc-model": 1} and not any("checkpoint" in name for name in server.blobs)
     assert "datasets/someone/my-arc-model" in second and TOKEN not in second and server.outside == []
 
