@@ -90,7 +90,7 @@ figures.curve(adaptation.losses, what="loss, nats a token")
 # %%
 result = solve_task(loaded, puzzled, options, seed=seed, deadline=time.monotonic() + budget_s / 2)
 candidates, truth = result.candidates[test - 1], truths[test - 1] if truths else None
-print(f"{len(candidates)} candidates; seconds {result.seconds}; tokens {result.notes['tokens']}")
+print(f"candidates: {len(candidates)}", *(f"{stage}: {s:.1f} s" for stage, s in result.seconds.items()), sep="\n")
 figures.search_tree(candidates, loaded.format, truth)
 
 # %% [markdown]

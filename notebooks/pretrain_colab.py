@@ -28,6 +28,7 @@ drive: str = "/content/drive/MyDrive/arc-ttt"  # folder on Google Drive for data
 data: str = "build/data"  # folder of the edition's files, written where they are missing
 out: str = "build/model"  # the model; an unfinished one is continued
 edition: str = "arc-agi-1"  # or "arc-agi-2"; its training tasks are learnt
+exclude: str = "40853293"  # training tasks left out: this one shows what an evaluation task of arc-agi-1 asks
 base: str = ""  # model folder to fine-tune; empty: from nothing
 transductive: str = ""  # challenge file whose demonstrations are learnt too
 budget_s: float = 3600.0  # seconds of training in all
@@ -101,6 +102,7 @@ pretrain(
     settings,
     base=access.resolve(base).path if base else None,
     transductive=Path(transductive) if transductive else None,
+    exclude=frozenset(exclude.split()),
     guard=None if transductive else Path(data) / "arc-agi_evaluation_challenges.json",
 )
 

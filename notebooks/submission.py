@@ -82,6 +82,7 @@ summary = run(
     seed=seed,
     device="cpu" if gpu_faults else "auto",
     started=started,
+    model_note=base.note,
 )
 print(f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s")
 

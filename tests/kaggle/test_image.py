@@ -28,7 +28,7 @@ def test_peft_raises_here_and_our_lora_trains():
         peft.get_peft_model(net(), peft.LoraConfig(target_modules=["0"]))
     ours, x = net(), torch.randn(5, 4)
     plain = ours(x)
-    lora.inject(ours, rank=2, alpha=4, seed=0)
+    lora.inject(ours, targets=["0"], rank=2, alpha=4, seed=0)
     assert torch.equal(ours(x), plain)
     ours(x).square().sum().backward()
     assert all(p.grad is not None for p in lora.adapter_parameters(ours))

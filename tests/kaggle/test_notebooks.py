@@ -106,7 +106,7 @@ def test_inspect_task_draws_every_stage(data, tmp_path):
     files = {kind: data / f"arc-agi_evaluation_{kind}.json" for kind in ("challenges", "solutions")}
     text = execute("inspect_task", tmp_path, **files, model=data / "model", settings=QUICK, budget_s=30)
     assert "FAILED" not in text, text
-    assert text.count("image/png") == 6 and "20 steps" in text and "<start>" in text and "candidates; seconds" in text
+    assert text.count("image/png") == 6 and "20 steps" in text and "<start>" in text and "candidates: " in text
 
 
 COLAB = {  # modules of a Colab machine
