@@ -145,11 +145,13 @@ def test_torn_metadata_and_a_large_notebook_are_named(copy):
 
 def test_changed_missing_secret_and_pickled_files_are_named(copy):
     (copy / "dataset/ttt_core/errors.py").write_text("TOKEN = 'hf_" + "a1B2" * 6 + "'")
+    (copy / "dataset/ttt_core/config.py").write_text("KEY = 'KGAT_" + "0a" * 16 + "'")
     (copy / "dataset/model/config.json").unlink()
     (copy / "dataset/model/pytorch_model.bin").write_bytes(b"")
     faults = "\n".join(kaggle_checks.find_faults(copy))
     assert "errors.py: changed" in faults and "config.json: missing" in faults
-    assert "errors.py: holds a secret" in faults and "pytorch_model.bin: may be a pickle" in faults
+    assert "errors.py: holds a secret" in faults and "config.py: holds a secret" in faults
+    assert "pytorch_model.bin: may be a pickle" in faults
 
 
 def test_a_notebook_with_outputs_or_without_a_fallback_is_named(copy):

@@ -28,7 +28,7 @@ MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION i
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|CREDENTIALS|PASSWORD|PASSWD)$", re.IGNORECASE)
-_SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk)[_-][A-Za-z0-9_-]{16,}")
+_SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk|KGAT)[_-][A-Za-z0-9_-]{16,}")
 _MIN_SECRET = 6  # shorter values are words that a message may hold for other reasons
 
 
