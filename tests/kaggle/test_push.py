@@ -170,12 +170,24 @@ def test_a_refusal_inside_a_reply_of_status_200_fails(kaggle, out, route, reply,
     assert message in failed(push(kaggle, out))
 
 
-def test_the_command_line_tool_exits_0_on_such_a_refusal(kaggle, out):
+@pytest.mark.parametrize(
+    ("arguments", "route", "reply"),
+    [
+        (
+            ["kernels", "push", "-p", "kernel"],
+            "SaveKernel",
+            Reply({"error": "Maximum batch GPU session count reached"}),
+        ),
+        (["datasets", "create", "-p", "dataset", "--dir-mode", "zip"], "upload", Reply({}, 400)),
+    ],
+)
+def test_the_command_line_tool_exits_0_on_a_refusal_and_on_a_lost_file(kaggle, out, arguments, route, reply):
     """The naive twin: why the push does not call it."""
-    kaggle.scripts["SaveKernel"] = [Reply({"error": "Maximum batch GPU session count reached"})]
-    command = [sys.executable, "-m", "kaggle", "kernels", "push", "-p", out / "kernel"]
-    ran = subprocess.run(command, env=environ(kaggle, out.parent), capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 0 and "Maximum batch GPU" in ran.stdout
+    kaggle.scripts[route] = [reply]
+    command = [sys.executable, "-m", "kaggle", *arguments]
+    ran = subprocess.run(command, cwd=out, env=environ(kaggle, out.parent), capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0 and not any(kaggle.scripts.values())
+    assert len(dict(kaggle.asked).get("CreateDataset", {"files": [1]})["files"]) == 1  # of two
 
 
 @pytest.mark.parametrize(
