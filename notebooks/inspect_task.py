@@ -95,14 +95,13 @@ figures.search_tree(candidates, loaded.format, truth)
 
 # %% [markdown]
 # ## Every candidate under every view
-# Log-probabilities; a dot marks the views whose own search found the candidate. Below, the first one as the views show it.
+# Log-probabilities; a dot marks the views whose own search found the candidate. Below, the most probable one as the views show it.
 
 # %%
 figures.candidates_by_view(candidates, result.views)
 
 # %%
-best = max(candidates, key=lambda candidate: sum(candidate.logprobs))
-figures.candidates_seen(best, seen)
+figures.best_seen(candidates, seen)
 
 # %% [markdown]
 # ## The two attempts

@@ -67,18 +67,19 @@ def curve(values: Sequence[float], x: Sequence[float] | None = None, *, of: str 
 def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray | None = None) -> Figure:
     """The candidates as the search told them apart: a line is a run of tokens that they share, a fork is a cell at which
     they part, named by row and column; at the end the grid and its mean probability over the views."""
+    if not candidates:
+        return _nothing()
     shown = sorted(candidates, key=lambda c: answer_ids(form.grammar, c.grid).tolist())
     best = sorted(shown, key=_mean, reverse=True)[:SHOWN]
     shown = [c for c in shown if any(c is b for b in best)]
     answers = [answer_ids(form.grammar, c.grid).tolist() for c in shown]
-    figure = Figure(figsize=(11, 0.6 + 0.9 * max(1, len(shown))), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 0.6 + 0.9 * len(shown)), layout="constrained", facecolor="white")
     ax = figure.subplots()
     ax.set_axis_off()
-    longest = max(map(len, answers), default=1)
+    longest = max(map(len, answers))
     ax.set_xlim(-0.03 * longest, 1.5 * longest)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    if shown:
-        _fork(ax, form, answers, list(range(len(shown))), 0, 0)
+    _fork(ax, form, answers, list(range(len(shown))), 0, 0)
     for y, candidate in enumerate(shown):
         is_right = truth is not None and np.array_equal(candidate.grid, truth)
         picture = OffsetImage(RGB[candidate.grid], zoom=44 / max(candidate.grid.shape), interpolation="nearest")
@@ -115,6 +116,8 @@ def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: in
 
 def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) -> Figure:
     """Log-probability of the most probable candidates under every scoring view; hatched where a view found it itself."""
+    if not candidates:
+        return _nothing()
     shown = sorted(candidates, key=_mean, reverse=True)[:SHOWN]
     scores = np.array([c.logprobs for c in shown], float)  # (candidates, N)
     figure = Figure(figsize=(12, 1.2 + 0.5 * len(shown)), layout="constrained", facecolor="white")
@@ -130,12 +133,20 @@ def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) ->
     return figure
 
 
-def candidates_seen(candidate: Candidate, augmentations: Sequence[augment.Augmentation]) -> Figure:
-    """One candidate as the first views show it, with its log-probability there."""
-    shown = augmentations[:SHOWN]
+def best_seen(candidates: Sequence[Candidate], augmentations: Sequence[augment.Augmentation]) -> Figure:
+    """The most probable candidate as the first views show it, with its log-probability there."""
+    if not candidates:
+        return _nothing()
+    best, shown = max(candidates, key=_mean), augmentations[:SHOWN]
     figure, axes = _panels(1, len(shown))
-    for ax, augmentation, score in zip(axes[0], shown, candidate.logprobs, strict=False):
-        draw_grid(ax, augment.apply(augmentation, candidate.grid), f"{augmentation}\n{score:.2f} nats")
+    for ax, augmentation, score in zip(axes[0], shown, best.logprobs, strict=False):
+        draw_grid(ax, augment.apply(augmentation, best.grid), f"{augmentation}\n{score:.2f} nats")
+    return figure
+
+
+def _nothing() -> Figure:
+    figure = Figure(figsize=(8, 0.6), facecolor="white")
+    figure.text(0.02, 0.5, "the search found no candidate in its time", va="center", color=PLAIN)
     return figure
 
 
