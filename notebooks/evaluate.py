@@ -78,7 +78,9 @@ summary = run(
     seed=seed,
     model_note=base.note,
 )
-print(f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s {summary.stopped}")
+print(
+    f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s {summary.stopped}"
+)
 
 # %% [markdown]
 # ## The score, and what the selection lost

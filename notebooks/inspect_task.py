@@ -56,7 +56,9 @@ options = config.preset(preset, settings.split())
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format
 loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)
-print(f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; format {loaded.format.name}")
+print(
+    f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; format {loaded.format.name}"
+)
 
 # %% [markdown]
 # ## Views: the same puzzle turned, mirrored, recoloured
@@ -107,5 +109,7 @@ figures.best_seen(candidates, seen)
 # ## The two attempts
 
 # %%
-answers = submission.build(puzzle.Challenges((puzzled,), {}, {puzzled.id: len(puzzled.test)}), {puzzled.id: result.attempts})
+answers = submission.build(
+    puzzle.Challenges((puzzled,), {}, {puzzled.id: len(puzzled.test)}), {puzzled.id: result.attempts}
+)
 draw.draw_tasks([puzzled], answers, {puzzled.id: truths} if truths else None)

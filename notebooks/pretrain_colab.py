@@ -82,9 +82,12 @@ print("Hugging Face token:", "found" if access.find_token(os.environ) else "none
 # It refuses to learn tasks of the evaluation set. A training that was cut off goes on from its last checkpoint.
 
 # %%
+from transformers.utils import logging
+
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.pretrain import PretrainConfig, pretrain
 
+logging.disable_progress_bar()  # one for every save
 if not (Path(data) / "arc-agi_training_challenges.json").is_file():
     write_edition(edition, data)
 settings = PretrainConfig(
@@ -96,7 +99,7 @@ settings = PretrainConfig(
     heads=heads,
     batch_tokens=batch_tokens,
 )
-pretrain(
+trained = pretrain(
     Path(data),
     Path(out),
     settings,
@@ -112,7 +115,9 @@ import json
 from ttt_core.run import figures
 
 log = [json.loads(line) for line in (Path(out) / "train_log.jsonl").read_text().splitlines()]
-print(f"{log[-1]['step']} steps, {log[-1]['tokens']:,} tokens, {log[-1]['tokens_per_s']} tokens/s, loss {log[-1]['loss']:.3f}")
+print(
+    f"{log[-1]['step']} steps, {log[-1]['tokens']:,} tokens, {log[-1]['tokens_per_s']} tokens/s, loss {log[-1]['loss']:.3f}"
+)
 figures.curve([line["loss"] for line in log], [line["tokens"] for line in log], of="tokens", what="loss, nats a token")
 
 # %% [markdown]

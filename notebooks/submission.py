@@ -20,7 +20,7 @@
 # `build_submission.py` bakes the settings of `notebooks/kaggle.yaml` in for Kaggle, which passes no parameters.
 
 # %% tags=["parameters"]
-challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # tasks without answers; "": the competition's, mounted
+challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # tasks; "": the mounted ones
 solutions: str = ""  # their answers, for a score at the end; empty where there are none
 model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face; "": the mounted one, else the bundled one
 preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models

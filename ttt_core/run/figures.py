@@ -115,7 +115,7 @@ def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: in
 
 
 def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) -> Figure:
-    """Log-probability of the most probable candidates under every scoring view; hatched where a view found it itself."""
+    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it itself."""
     if not candidates:
         return _nothing()
     shown = sorted(candidates, key=_mean, reverse=True)[:SHOWN]
@@ -123,10 +123,12 @@ def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) ->
     figure = Figure(figsize=(12, 1.2 + 0.5 * len(shown)), layout="constrained", facecolor="white")
     ax = figure.subplots()
     image = ax.imshow(scores, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
     for y, candidate in enumerate(shown):
         for x in range(scores.shape[1]):
+            color = "black" if scores[y, x] > middle else "white"
             mark = "\N{BULLET}" if x in candidate.found_in else ""
-            ax.text(x, y, f"{scores[y, x]:.1f}{mark}", ha="center", va="center", fontsize=7, color="white")
+            ax.text(x, y, f"{scores[y, x]:.1f}{mark}", ha="center", va="center", fontsize=7, color=color)
     ax.set_yticks(range(len(shown)), [f"candidate {i + 1}" for i in range(len(shown))])
     ax.set_xticks(range(scores.shape[1]), names[: scores.shape[1]], rotation=60, ha="right", fontsize=7)
     figure.colorbar(image, label="log-probability, nats")

@@ -201,7 +201,7 @@ def _log_text(path: Path) -> str:
 
 
 def ask(what: str, limit_s: float, call: Callable, *args, patience: Patience, again: tuple = (429,), **options):
-    """call(*args, **options) within `limit_s`; repeated when out of reach or on a status of `again`. PushError otherwise."""
+    """call(*args, **options) within `limit_s`; repeated when out of reach or on a status of `again`."""
     import requests
 
     give_up = time.monotonic() + limit_s
