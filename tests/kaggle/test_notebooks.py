@@ -1,4 +1,4 @@
-"""The notebooks: thin, paired, stripped; and each runs under papermill on a tiny model. The submission: test_notebook.py."""
+"""The notebooks: thin, and each runs under papermill on a tiny model. Pairing: test_layout.py; the submission: test_notebook.py."""
 
 import ast
 import json
@@ -28,7 +28,7 @@ def code(source: Path) -> list:
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
-def test_notebooks_are_thin_paired_and_stripped(source):
+def test_notebooks_are_thin_and_their_parameters_annotated(source):
     cells = code(source)
     assert len(cells) <= 12 and all(len(cell.source.splitlines()) <= 30 for cell in cells)
     assert not any(re.search(r"^\s*(def|class) ", cell.source, re.M) for cell in cells)
@@ -37,11 +37,6 @@ def test_notebooks_are_thin_paired_and_stripped(source):
     assert any("environment.check_parameters(In)" in cell.source for cell in cells)
     declared = [node.target.id for node in ast.parse(parameters.source).body]
     assert list(papermill.inspect_notebook(source.with_suffix(".ipynb"))) == declared  # what --help-notebook shows
-    stored = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
-    assert [(c.cell_type, c.source) for c in stored.cells] == [
-        (c.cell_type, c.source) for c in jupytext.read(source).cells
-    ]
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in stored.cells)
 
 
 def grid(k: int, transposed: bool = False) -> list:
@@ -86,7 +81,7 @@ def execute(name: str, folder: Path, environ=(), **parameters) -> str:
 
 
 def test_evaluate_scores_and_compares_with_the_oracle(data, tmp_path):
-    common = {"data": data, "model": data / "model", "run_dir": tmp_path / "run", "budget_s": 60, "settings": QUICK}
+    common = {"data": data, "model": data / "model", "run_dir": tmp_path / "run", "budget_s": 200, "settings": QUICK}
     text = execute("evaluate", tmp_path, **common)
     assert "FAILED" not in text, text
     for told in ("no leak", "outputs solved", "95 % interval", "(oracle)", "solved per hour", "| evaluation0 | 1 |"):
@@ -104,7 +99,7 @@ def test_evaluate_refuses_a_model_that_has_learnt_a_task(data, tmp_path):
 
 def test_inspect_task_draws_every_stage(data, tmp_path):
     files = {kind: data / f"arc-agi_evaluation_{kind}.json" for kind in ("challenges", "solutions")}
-    text = execute("inspect_task", tmp_path, **files, model=data / "model", settings=QUICK, budget_s=30)
+    text = execute("inspect_task", tmp_path, **files, model=data / "model", settings=QUICK, budget_s=200)
     assert "FAILED" not in text, text
     assert text.count("image/png") == 6 and "20 steps" in text and "<start>" in text and "candidates: " in text
 
