@@ -1,5 +1,8 @@
-"""A Kaggle on loopback: what its API answers to a push, with replies that a test may script. It is an HTTP proxy too, so
-that the client's http://localhost reaches it on any port; whatever else is asked of the proxy is refused and noted."""
+"""A Kaggle on loopback: what its API answers to a push, with replies that a test may script.
+
+It is an HTTP proxy too, so that the client's http://localhost reaches it on any port; whatever else is asked of the
+proxy is refused and noted.
+"""
 
 import json
 import threading

@@ -169,7 +169,28 @@ def test_a_notebook_with_outputs_or_without_a_fallback_is_named(copy):
 def test_a_notebook_that_cannot_find_its_data_fails_the_rehearsal(copy):
     path = copy / "kernel/submission.ipynb"
     path.write_text(path.read_text().replace("arc-agi_test_challenges.json", "elsewhere.json"))
-    assert any("code_file: fails in the flat layout" in fault for fault in kaggle_checks.find_faults(copy))
+    faults = kaggle_checks.find_faults(copy)
+    assert any("flat layout, commit run" in fault and "left no valid submission.json" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("baked", "instead", "fault"),
+    [
+        ("need_gpu = True", "need_gpu = False", "flat layout, commit run, GPU none: goes on"),
+        (
+            "budget_s = 41400.0",
+            "tasks = '5'",
+            "scored rerun, GPU NVIDIA L4, 8.9: does not go on with all tasks but '5'",
+        ),
+        ("budget_s = 41400.0", "rehearsal_tasks = ''", "commit run, GPU NVIDIA L4, 8.9: solves all tasks"),
+        ("assert not faults", "assert rehearsal and False", "stops"),
+    ],
+)
+def test_a_notebook_that_takes_commit_run_and_rerun_for_each_other_is_named(copy, baked, instead, fault):
+    path = copy / "kernel/submission.ipynb"
+    assert baked in (text := path.read_text())
+    path.write_text(text.replace(baked, instead))
+    assert any(fault in told for told in kaggle_checks.find_faults(copy))
 
 
 def test_a_mounted_model_is_preferred_to_the_bundled_one_and_two_are_an_error(built, tmp_path):

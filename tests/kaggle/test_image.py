@@ -1,4 +1,4 @@
-"""The versions of Kaggle's image, where `make test-kaggle` has installed them: PEFT's LoRA cannot be used there, ours can."""
+"""The versions of Kaggle's image, which `make test-kaggle` installs: PEFT's LoRA cannot be used there, ours can."""
 
 import peft
 import pytest

@@ -1,4 +1,7 @@
-"""The notebooks: thin, and each runs under papermill on a tiny model. Pairing: test_layout.py; the submission: test_notebook.py."""
+"""The notebooks: thin, and each runs under papermill on a tiny model.
+
+Not here: that source and notebook are paired (test_layout.py), and the submission's runs (test_notebook.py).
+"""
 
 import ast
 import json

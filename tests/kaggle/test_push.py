@@ -100,8 +100,7 @@ def failed(ran: subprocess.CompletedProcess) -> str:
 
 
 def golden(asked: list) -> list:
-    """Requests without what differs from run to run: times, the library's version, the order in which a folder is listed,
-    how often a question was repeated."""
+    """Requests without what differs from run to run: times, version, order of a folder's listing, repeated questions."""
 
     def fixed(value):
         if isinstance(value, dict):

@@ -4,6 +4,8 @@ In: the folders that `build_submission.py` staged. Out: one line a fault, which 
 about. Nothing here talks to Kaggle (`kaggle_push.py`); limits are those of its client and its server.
 """
 
+import ast
+import itertools
 import json
 import os
 import re
@@ -38,6 +40,7 @@ SOURCES = {  # pattern of an entry, and how it is written
 }
 PICKLES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
 BINARY = (".safetensors", ".whl")  # not searched for secrets
+GPUS = ("NVIDIA L4, 8.9", "Tesla P100-PCIE-16GB, 6.0", "")  # as nvidia-smi tells them; only the first is of use
 TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}  # of a rehearsal
 
 
@@ -52,9 +55,7 @@ def find_faults(out: Path) -> list[str]:
     for folder in (dataset, kernel):
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             faults += file_faults(file)
-    return faults or [
-        fault for name in LAYOUTS for rerun in (False, True) for fault in rehearse(dataset, kernel, name, rerun)
-    ]
+    return faults or rehearsal_faults(dataset, kernel)
 
 
 def dataset_faults(metadata: dict, folder: Path) -> list[str]:
@@ -117,32 +118,62 @@ def file_faults(file: Path) -> list[str]:
     return []
 
 
-def rehearse(dataset: Path, kernel: Path, layout: str, rerun: bool) -> list[str]:
-    """Run the kernel's cells up to the fallback as Kaggle would, in a tree mounted as `layout`."""
-    notebook = json.loads((kernel / _metadata(kernel / "kernel-metadata.json")["code_file"]).read_text())
-    code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    last = next((number for number, source in enumerate(code) if "write_fallback(" in source), None)
-    if last is None:
-        return ["code_file: no cell calls write_fallback; a run that fails would leave no submission"]
+def rehearsal_faults(dataset: Path, kernel: Path) -> list[str]:
+    """Where the kernel's first cells do not do on a Kaggle of files what they must on the real one."""
+    name = _metadata(kernel / "kernel-metadata.json")["code_file"]
+    code = ["".join(c["source"]) for c in json.loads((kernel / name).read_text())["cells"] if c["cell_type"] == "code"]
+    marks = ("write_fallback(", "is_rehearsal(")
+    places = [next((n for n, source in enumerate(code) if mark in source), None) for mark in marks]
+    if None in places:
+        lacking = marks[places.index(None)]
+        return [f"code_file {name}: no cell calls {lacking.rstrip('(')}; a run that fails would leave no submission"]
+    faults = []
+    for layout, rerun, gpu in [(*case, GPUS[0]) for case in itertools.product(LAYOUTS, (False, True))] + [
+        ("flat", rerun, gpu) for rerun in (False, True) for gpu in GPUS[1:]
+    ]:
+        where = f"code_file {name}: {layout} layout, {'scored rerun' if rerun else 'commit run'}, GPU {gpu or 'none'}"
+        ended, tasks, said = rehearse(dataset, code[: places[0]], code[places[0] : places[1] + 1], layout, rerun, gpu)
+        if tasks is None:
+            faults.append(f"{where}: left no valid submission.json ({said})")
+        elif rerun and not (ended and tasks == ""):
+            faults.append(f"{where}: does not go on with all tasks but {tasks!r} ({said})")
+        elif not rerun and ended != (gpu == GPUS[0]):
+            faults.append(f"{where}: {'goes on' if ended else 'stops'} ({said}); set need_gpu: true in the profile")
+        elif not rerun and ended and tasks == "":
+            faults.append(f"{where}: solves all tasks; set rehearsal_tasks in the profile")
+    return faults
+
+
+def rehearse(dataset: Path, before: list[str], cells: list[str], layout: str, rerun: bool, gpu: str) -> tuple:
+    """Run parameters (`before`), fallback and machine `cells` as Kaggle would, in a tree mounted as `layout`.
+
+    Returns whether they ended well, the tasks then chosen (None: no valid fallback stands), and stderr's last line.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        root = fake_kaggle(Path(scratch), dataset, layout, {"0a1b2c3d": TASK})
-        moved = f"inputs, run_dir = {str(root / 'input')!r}, {str(root / 'working')!r}"
-        command = [sys.executable, "-c", "\n".join([*code[:last], moved, code[last]])]
-        environ = {"PATH": os.environ["PATH"], "HOME": scratch, **kaggle_environ(rerun)}
+        root = fake_kaggle(Path(scratch), dataset, layout, {"0a1b2c3d": TASK}, gpu)
+        moved = f"In, inputs, run_dir = [], {str(root / 'input')!r}, {str(root / 'working')!r}"
+        no_wheels = "environment.install_wheels = lambda library: []"  # they are for Kaggle's Python
+        told = "print('\\nchosen', repr(str(tasks)))"
+        command = [sys.executable, "-c", "\n".join([*before, moved, cells[0], no_wheels, *cells[1:], told])]
+        environ = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "HOME": scratch, **kaggle_environ(rerun)}
         try:
             ran = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=60)
-            reason = ran.stderr.strip().splitlines()[-1:] if ran.returncode else []
+            ended, said = ran.returncode == 0, (ran.stderr.strip().splitlines() or ["no error"])[-1]
+            tasks = ast.literal_eval(ran.stdout.splitlines()[-1].partition(" ")[2]) if ended else ""
         except subprocess.TimeoutExpired:
-            reason = ["it took longer than 60 s"]
+            ended, tasks, said = False, "", "it took longer than 60 s"
         submission = root / "working/submission.json"
         wanted = {"0a1b2c3d": [{"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}]}
-        if not reason and (not submission.is_file() or json.loads(submission.read_text()) != wanted):
-            reason = ["it left no valid submission.json"]
-    return [f"code_file: fails in the {layout} layout, rerun={rerun}: {reason[0]}"] if reason else []
+        stands = submission.is_file() and json.loads(submission.read_text()) == wanted
+    return ended, tasks if stands else None, said
 
 
-def fake_kaggle(root: Path, dataset: Path, layout: str, challenges: dict) -> Path:
-    """A /kaggle tree below `root` with `dataset` and the competition's `challenges` mounted."""
+def fake_kaggle(root: Path, dataset: Path, layout: str, challenges: dict, gpu: str = "") -> Path:
+    """A /kaggle tree below `root`: `dataset` and the competition's `challenges` mounted, bin/nvidia-smi tells `gpu`."""
+    program = root / "bin/nvidia-smi"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f"#!/bin/sh\nprintf '%s' '{gpu}'\n")
+    program.chmod(0o755)
     competition, mount = (root / "input" / place for place in LAYOUTS[layout])
     competition.mkdir(parents=True)
     (competition / "arc-agi_test_challenges.json").write_text(json.dumps(challenges))
