@@ -1,4 +1,4 @@
-"""Stages what Kaggle takes: a dataset (the library, the base model, a manifest) and a kernel (the notebook, its metadata).
+"""Stages what Kaggle takes: a dataset (library, base model, manifest) and a kernel (the notebook and its metadata).
 
     python build_submission.py --check                      stage into build/ and check everything that can go wrong
     python build_submission.py --push                       the same, then send both, wait, and fetch log and output

@@ -100,7 +100,7 @@ def failed(ran: subprocess.CompletedProcess) -> str:
 
 
 def golden(asked: list) -> list:
-    """Requests without what differs from run to run: times, version, order of a folder's listing, repeated questions."""
+    """Requests without what differs from run to run: times, version, order of a folder's files, repetitions."""
 
     def fixed(value):
         if isinstance(value, dict):

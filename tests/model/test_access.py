@@ -200,7 +200,8 @@ def test_the_fallback_is_the_bundled_base_and_says_so(hub, tmp_path):
 def test_the_receipt_of_a_run_says_that_it_fell_back(hub, tmp_path):
     task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}
     (tmp_path / "c.json").write_text(json.dumps({"a": task}))
-    solve = "from ttt_core.__main__ import main; main(['solve', 'c.json', '--out', 'run', '--budget-s', '0.1', '--model', {!r}"
+    solve = "from ttt_core.__main__ import main; main(['solve', 'c.json', '--out', 'run', '--budget-s', '0.1',"
+    solve += " '--model', {!r}"
     assert "is gated" in ask(hub, tmp_path, "closed/model", call=solve + "])")[1]
     ask(hub, tmp_path, "closed/model", call=solve + ", '--fallback'])")
     told = json.loads((tmp_path / "run/run.json").read_text())

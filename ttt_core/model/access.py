@@ -54,7 +54,7 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
 
 
 def download(model: str, token: str | None) -> Path:
-    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there already is not fetched again."""
+    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there is not fetched again."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -83,7 +83,7 @@ def examine(model: str, token: str | None) -> str:
 
 
 def require_open(model: str, token: str | None) -> None:
-    """Ask the hub: is the repository there, does the token open it, has it safetensors? Its own errors, or ModelError."""
+    """Ask the hub: is the repository there, does the token open it, has it safetensors? Raises the hub's errors, or ModelError."""
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token or False)
@@ -115,7 +115,7 @@ def find_token(environ: Mapping[str, str], dotenv: str | Path = ".env") -> str |
 
 
 def colab_secret(name: str) -> str | None:
-    """A secret of the Colab notebook; None elsewhere, and where the notebook has none of this name or may not read it."""
+    """A secret of the Colab notebook; None elsewhere, and where there is none or it may not be read."""
     try:
         from google.colab import userdata
     except ImportError:

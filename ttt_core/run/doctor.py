@@ -45,7 +45,7 @@ print(json.dumps(told))
 
 @dataclass(frozen=True)
 class Check:
-    """name: of what was looked at; found: what is there; fault: why a run would fail and the remedy, "" if it would not."""
+    """name: of what was looked at; found: what is there; fault: why a run would fail and the remedy, or ""."""
 
     name: str
     found: str

@@ -1,4 +1,4 @@
-"""What a run on tasks with known answers says of the solver: by output, the oracle beside the selection, leaks of the model.
+"""What a run on tasks with known answers says of the solver: outputs, the oracle beside the selection, leaks.
 
 In: a finished run folder and a solutions file. Out: plain records, Markdown tables. Reads records only. Not here: the
 score (`arc/metric.py`), figures (`figures.py`).

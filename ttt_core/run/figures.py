@@ -115,7 +115,7 @@ def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: in
 
 
 def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) -> Figure:
-    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it itself."""
+    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it."""
     if not candidates:
         return _nothing()
     shown = sorted(candidates, key=_mean, reverse=True)[:SHOWN]

@@ -39,8 +39,10 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds at most: for one reply, all uploads of a dataset, a dataset to be ready, a kernel to end. poll_s: between
-    two questions. settle_s: a kernel that is complete so soon after a push may be the version before. tries: of a request.
+    """Seconds at most: for one reply, all uploads of a dataset, a dataset to be ready, a kernel to end.
+
+    poll_s: between two questions. settle_s: a kernel complete so soon after a push may be the version before. tries: of
+    one request.
     """
 
     reply_s: float = 120.0
@@ -80,7 +82,7 @@ def user_name(client) -> str:
 
 
 def push(out: Path, client, patience: Patience = Patience(), say: Callable[[str], None] = print) -> Path:
-    """Dataset and kernel below `out` to Kaggle, one after the other; returns the folder with the kernel's log and output.
+    """Dataset and kernel below `out` to Kaggle, one after the other; returns the folder of the kernel's log and output.
 
     PushError, with what Kaggle said, as soon as anything is refused, fails, or takes longer than `patience`.
     """
