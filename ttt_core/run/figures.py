@@ -65,8 +65,11 @@ def curve(values: Sequence[float], x: Sequence[float] | None = None, *, of: str 
 
 
 def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray | None = None) -> Figure:
-    """The candidates as the search told them apart: a line is a run of tokens that they share, a fork is a cell at which
-    they part, named by row and column; at the end the grid and its mean probability over the views."""
+    """The candidates as the search told them apart.
+
+    A line is a run of tokens that they share; a fork is a cell at which they part, named by row and column; at the end
+    stand the grid and its mean probability over the views.
+    """
     if not candidates:
         return _nothing()
     shown = sorted(candidates, key=lambda c: answer_ids(form.grammar, c.grid).tolist())
