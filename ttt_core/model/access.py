@@ -83,7 +83,7 @@ def examine(model: str, token: str | None) -> str:
 
 
 def require_open(model: str, token: str | None) -> None:
-    """Ask the hub: is the repository there, open to the token, with safetensors? Raises the hub's errors, or ModelError."""
+    """Ask the hub: is the repository there, open, with safetensors? Raises the hub's errors, or ModelError."""
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token or False)
