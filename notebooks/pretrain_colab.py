@@ -110,15 +110,11 @@ trained = pretrain(
 )
 
 # %%
-import json
+from IPython.display import Image
 
-from ttt_core.run import figures
+from ttt_core.run.curves import write_curves
 
-log = [json.loads(line) for line in (Path(out) / "train_log.jsonl").read_text().splitlines()]
-print(
-    f"{log[-1]['step']} steps, {log[-1]['tokens']:,} tokens, {log[-1]['tokens_per_s']} tokens/s, loss {log[-1]['loss']:.3f}"
-)
-figures.curve([line["loss"] for line in log], [line["tokens"] for line in log], of="tokens", what="loss, nats a token")
+Image(write_curves(trained))
 
 # %% [markdown]
 # ## To Kaggle
