@@ -83,7 +83,7 @@ for sequence in (loaded.format.training(puzzled, options.adapt.targets)[0], load
 rng, end = augment.task_rng(seed, puzzled.id, "adapt"), time.monotonic() + budget_s / 2
 with adapted(loaded, puzzled, options.adapt, rng, share_of(end, options.adapt.time_share)) as adaptation:
     print(f"{adaptation.steps} steps{', rolled back' if adaptation.rolled_back else ''}")
-figures.curve(adaptation.losses, what="loss, nats a token")
+figures.curve(adaptation.losses, "loss, nats a token")
 
 # %% [markdown]
 # ## Search: the candidates as a tree

@@ -48,16 +48,15 @@ def views(task: Task, augmentations: Sequence[augment.Augmentation]) -> Figure:
     return figure
 
 
-def curve(values: Sequence[float], x: Sequence[float] | None = None, *, of: str = "step", what: str = "") -> Figure:
-    """A loss over steps, seconds or tokens; a running mean of 8 in front of the single values."""
+def curve(values: Sequence[float], what: str) -> Figure:
+    """A loss over steps; a running mean of 8 in front of the single values."""
     figure = Figure(figsize=(8, 3), layout="constrained", facecolor="white")
     ax, values = figure.subplots(), np.asarray(values, float)
-    x = np.arange(1, len(values) + 1) if x is None else np.asarray(x, float)
-    is_long = len(values) > 16
+    x, is_long = np.arange(1, len(values) + 1), len(values) > 16
     ax.plot(x, values, color="#0074D9", linewidth=1, alpha=0.35 if is_long else 1, marker="" if is_long else ".")
     if is_long:
         ax.plot(x[7:], np.convolve(values, np.ones(8) / 8, "valid"), color="#0074D9", linewidth=2)
-    ax.set_xlabel(of)
+    ax.set_xlabel("step")
     ax.set_ylabel(what)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(alpha=0.3)
