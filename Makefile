@@ -6,7 +6,10 @@ export JUPYTER_DATA_DIR := $(CURDIR)/build/jupyter
 export HF_HUB_OFFLINE := 1
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: test solve faults soak
+# What Kaggle and Colab have installed; with this torchao, PEFT refuses to make a LoRA.
+KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
+
+.PHONY: test test-kaggle faults soak solve notebooks
 
 .venv/ready: requirements.txt constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +28,16 @@ SOAK_S ?= 1800
 soak: .venv/ready
 	.venv/bin/python tests/bench/soak.py --seconds $(SOAK_S)
 
+.venv-kaggle/ready: requirements.txt
+	$(PYTHON) -m venv .venv-kaggle
+	.venv-kaggle/bin/pip install -q -r requirements.txt $(KAGGLE_IMAGE)
+	touch $@
+
+# What runs on Kaggle, with the versions of Kaggle's image.
+test-kaggle: .venv-kaggle/ready
+	.venv-kaggle/bin/python -m pytest tests/arc tests/props tests/model tests/solve tests/kaggle/test_notebook.py \
+		tests/kaggle/test_image.py
+
 # The submission notebook on the 10 ARC-AGI-1 evaluation tasks with the fewest cells, in five minutes.
 solve: .venv/ready
 	mkdir -p build
@@ -38,3 +51,8 @@ solve: .venv/ready
 	.venv/bin/python -m ttt_core score build/run/submission.json build/data/arc-agi_evaluation_solutions.json
 	.venv/bin/python -m ttt_core report build/run --solutions build/data/arc-agi_evaluation_solutions.json
 	@echo "figure: build/run/tasks.png   notebook: build/submission.executed.ipynb"
+
+# The .ipynb of every notebook anew from its .py, or the other way round, whichever is newer.
+notebooks: .venv/ready
+	.venv/bin/python -m jupytext --sync notebooks/*.py
+	.venv/bin/python -m nbconvert --clear-output --inplace notebooks/*.ipynb

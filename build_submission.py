@@ -1,20 +1,20 @@
-"""Stages what Kaggle takes: a dataset (the library, the base model, a manifest) and a kernel (the notebook, its metadata).
+"""Stages what Kaggle takes: a dataset (library, base model, manifest) and a kernel (the notebook and its metadata).
 
     python build_submission.py --check                      stage into build/ and check everything that can go wrong
+    python build_submission.py --push                       the same, then send both, wait, and fetch log and output
     python build_submission.py --owner NAME --competition C --machine-shape NvidiaTeslaT4
 
-Two builds of one commit are byte-identical. Not here: sending it (`kaggle datasets create -p build/dataset --dir-mode zip`,
-then `kaggle kernels push -p build/kernel`), and what the notebook does on Kaggle (`notebooks/submission.py`).
+Two builds of one commit are byte-identical. Not here: the checks (`ttt_core/run/kaggle_checks.py`), the sending
+(`ttt_core/run/kaggle_push.py`), and what the notebook does on Kaggle (`notebooks/submission.py`).
 """
 
-import ast
+import functools
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import jupytext
@@ -23,20 +23,15 @@ import papermill
 import typer
 import yaml
 
-from ttt_core.arc.submission import PLACEHOLDER
 from ttt_core.errors import InputError, TTTError
-from ttt_core.run import environment
+from ttt_core.run import environment, kaggle_push
+from ttt_core.run.kaggle_checks import MACHINES, find_faults
 
 ROOT = Path(__file__).resolve().parent
 STRAY = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 OWNER = "OWNER"  # stands in the templates for the Kaggle user name
-MAX_DATASET_GB = 200  # Kaggle's limit for a dataset
-MAX_NOTEBOOK_MB = 1  # Kaggle's limit for a pushed notebook
-MACHINES = ("NvidiaL4", "NvidiaL4X1", "NvidiaTeslaT4", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
-LAYOUTS = {  # how Kaggle mounts what a kernel attaches: the old way, and the one with owners
-    "flat": ("competition", "arc-ttt-core"),
-    "nested": ("competitions/competition", "datasets/owner/arc-ttt-core"),
-}
+WHEEL_TAGS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")  # what Kaggle's image installs
+KAGGLE_PYTHON = "3.12"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -50,35 +45,54 @@ def main(
     model: str = typer.Option("", help="OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION on Kaggle. Empty: the bundled base"),
     machine_shape: str = typer.Option("", help=f"one of {', '.join(MACHINES)}"),
     profile: Path = typer.Option(ROOT / "notebooks/kaggle.yaml", help="notebook parameters to bake in"),
+    wheels: str = typer.Option("", help="PACKAGE,...: wheels of these to bring along, for the notebook to install"),
     check: bool = typer.Option(False, help="check what was staged; exit 1 if Kaggle would refuse it or it would fail"),
+    send: bool = typer.Option(False, "--push", help="check, then send both to Kaggle and fetch the run's output"),
 ):
     """Stage dataset and kernel below OUT."""
     try:
-        stage_dataset(out / "dataset", owner)
+        client = kaggle_push.connect() if send else None
+        owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
+        stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name])
         changes = {"slug": slug, "competition": competition, "model": model, "machine_shape": machine_shape}
         stage_kernel(out / "kernel", owner, profile, **changes)
-        faults = find_faults(out) if check else []
+        if faults := find_faults(out) if check or send else []:
+            raise SystemExit("\n".join(faults))
+        size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
+        told = " are fit to push" if check or send else ""
+        print(f"{out / 'dataset'} ({size / 1e6:.1f} MB) and {out / 'kernel'}{told}", flush=True)
+        if send:
+            kaggle_push.push(out, client, say=functools.partial(print, flush=True))
+        elif owner == OWNER:
+            print("before a push: give --owner, your Kaggle user name")
     except TTTError as error:
         raise SystemExit(f"error: {error}") from None
-    for fault in faults:
-        print(fault, file=sys.stderr)
-    if faults:
-        raise SystemExit(1)
-    size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
-    print(f"{out / 'dataset'} ({size / 1e6:.1f} MB) and {out / 'kernel'}{' are fit to push' if check else ''}")
-    if owner == OWNER:
-        print("before a push: give --owner, your Kaggle user name")
 
 
-def stage_dataset(folder: Path, owner: str):
-    """Library, base model, metadata, and a manifest of them all."""
+def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = ()):
+    """Library, base model, the `wheels` of packages, metadata, and a manifest of them all."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "ttt_core", folder / "ttt_core", ignore=STRAY)
     shutil.copytree(ROOT / "kaggle_dataset/model", folder / "model", ignore=STRAY)
+    if wheels:
+        collect_wheels(folder / environment.WHEELS, wheels)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     manifest = {file.relative_to(folder).as_posix(): environment.fingerprint(file) for file in files}
     _write_json(folder / environment.MANIFEST, manifest)
     _write_json(folder / "dataset-metadata.json", _template("kaggle_dataset/dataset-metadata.json", owner))
+
+
+def collect_wheels(folder: Path, packages: Sequence[str]):
+    """Wheels of `packages` and of what they need, for Kaggle's image, and the list of those asked for."""
+    folder.mkdir()
+    tags = [option for tag in (*WHEEL_TAGS, "any") for option in ("--platform", tag)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, "--only-binary=:all:", *tags]
+    command += ["--python-version", KAGGLE_PYTHON, "--implementation", "cp", *packages]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode:
+        reason = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), "pip failed")
+        raise InputError(f"wheels {', '.join(packages)}: {reason}; check the names, and that pip finds them")
+    (folder / environment.WHEEL_LIST).write_text("\n".join(packages) + "\n")
 
 
 def stage_kernel(folder: Path, owner: str, profile: Path, *, slug="", competition="", model="", machine_shape=""):
@@ -113,10 +127,7 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
     """The notebook of a jupytext source with `parameters` set; InputError for one that it does not declare."""
     notebook = jupytext.read(source)
     declared = next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    known = {node.target.id for node in ast.parse(declared).body if isinstance(node, ast.AnnAssign)}
-    for name in parameters:
-        if name not in known:
-            raise InputError(f"notebook parameter {name}: unknown to {source.name}; known: {', '.join(sorted(known))}")
+    environment.check_parameters([declared, "# Parameters\n" + "".join(f"{name} = 0\n" for name in parameters)])
     with tempfile.TemporaryDirectory() as scratch:
         plain, baked = Path(scratch, "plain.ipynb"), Path(scratch, "baked.ipynb")
         jupytext.write(notebook, plain)
@@ -131,147 +142,12 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
     return notebook
 
 
-def find_faults(out: Path) -> list[str]:
-    """One line a fault of what is staged below `out`, each beginning with the field or file it is about."""
-    dataset, kernel = out / "dataset", out / "kernel"
-    metadata = json.loads((kernel / "kernel-metadata.json").read_text())
-    faults = dataset_faults(json.loads((dataset / "dataset-metadata.json").read_text()), dataset)
-    faults += kernel_faults(metadata, kernel)
-    for folder in (dataset, kernel):
-        for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-            faults += file_faults(file)
-    return faults or [
-        fault
-        for name in LAYOUTS
-        for rerun in (False, True)
-        for fault in rehearse(dataset, kernel, metadata, name, rerun)
-    ]
-
-
-def dataset_faults(metadata: dict, folder: Path) -> list[str]:
-    """What Kaggle refuses about a dataset: the limits of its client and server."""
-    faults = []
-    title, (owner, _, slug) = metadata.get("title", ""), metadata.get("id", "").partition("/")
-    if not 6 <= len(title) <= 50:
-        faults.append(f"dataset title {title!r}: has {len(title)} characters; give 6 to 50")
-    if not owner or not 6 <= len(slug) <= 50 or slug != slugify(slug):
-        faults.append(f"dataset id {metadata.get('id')!r}: write OWNER/SLUG, the slug of 6 to 50 of a-z, 0-9 and -")
-    if len(metadata.get("licenses", [])) != 1:
-        faults.append(f"dataset licenses {metadata.get('licenses')}: give exactly one")
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e9
-    if size > MAX_DATASET_GB:
-        faults.append(f"dataset size {size:.1f} GB: Kaggle takes {MAX_DATASET_GB}; ship a smaller model")
-    return faults + environment.manifest_faults(folder)
-
-
-def kernel_faults(metadata: dict, folder: Path) -> list[str]:
-    """What Kaggle refuses, or accepts and then fails on, about a kernel."""
-    faults = []
-    title, (owner, _, slug) = metadata.get("title", ""), metadata.get("id", "").partition("/")
-    if not 5 <= len(title) <= 50:
-        faults.append(f"title {title!r}: has {len(title)} characters; give 5 to 50")
-    if not owner or slug != slugify(title):
-        faults.append(
-            f"id {metadata.get('id')!r}: its slug is not that of the title, {slugify(title)}; make them agree"
-        )
-    for field, wanted in {
-        "language": "python",
-        "kernel_type": "notebook",
-        "enable_internet": False,
-        "enable_gpu": True,
-    }.items():
-        if metadata.get(field) != wanted or type(metadata.get(field)) is not type(wanted):
-            faults.append(f"{field} {metadata.get(field)!r}: a submission needs {wanted!r}")
-    if metadata.get("machine_shape") not in MACHINES:
-        faults.append(f"machine_shape {metadata.get('machine_shape')!r}: choose one of {', '.join(MACHINES)}")
-    patterns = {"dataset_sources": r"[\w-]+/[\w-]+(/\d+)?", "kernel_sources": r"[\w-]+/[\w-]+(/\d+)?"}
-    patterns |= {"competition_sources": r"[a-z0-9-]+", "model_sources": r"[\w-]+/[\w-]+/\w+/[\w.-]+/\d+"}
-    for field, pattern in patterns.items():
-        for value in metadata.get(field, []):
-            if not (isinstance(value, str) and re.fullmatch(pattern, value)):
-                faults.append(f"{field} {value!r}: is not of the form {pattern}")
-    for field in ("competition_sources", "dataset_sources"):
-        if not metadata.get(field):
-            faults.append(f"{field}: is empty; the notebook needs the competition's data and this bundle's dataset")
-    code = folder / metadata.get("code_file", "")
-    if not code.is_file():
-        faults.append(f"code_file {metadata.get('code_file')!r}: is not in {folder}")
-    elif code.stat().st_size > MAX_NOTEBOOK_MB * 1e6:
-        faults.append(f"code_file {code.name}: is {code.stat().st_size / 1e6:.1f} MB; Kaggle takes {MAX_NOTEBOOK_MB}")
-    return faults
-
-
-def file_faults(file: Path) -> list[str]:
-    """A staged file that must not leave the house: strays, pickles, secrets."""
-    if file.name.startswith(".") or "__pycache__" in file.parts:
-        return [f"{file}: is a stray file; stage again"]
-    if file.suffix in (".pkl", ".pt", ".pth", ".bin", ".ckpt"):
-        return [f"{file}: may be a pickle; ship safetensors only"]
-    if file.suffix != ".safetensors" and environment.redact(text := file.read_text(), os.environ) != text:
-        return [f"{file}: holds a secret; remove it and revoke the token"]
-    return []
-
-
-def rehearse(dataset: Path, kernel: Path, metadata: dict, layout: str, rerun: bool) -> list[str]:
-    """Run the kernel's cells up to the fallback as Kaggle would, in a tree mounted as `layout`."""
-    notebook = nbformat.read(kernel / metadata["code_file"], as_version=4)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    last = next(number for number, source in enumerate(code) if "write_fallback(" in source)
-    with tempfile.TemporaryDirectory() as scratch:
-        root, challenges = fake_kaggle(Path(scratch), dataset, layout), {"0a1b2c3d": _tiny_task()}
-        data = root / "input" / LAYOUTS[layout][0]
-        (data / "arc-agi_test_challenges.json").write_text(json.dumps(challenges))
-        moved = f"inputs, run_dir = {str(root / 'input')!r}, {str(root / 'working')!r}"
-        code = [*code[:last], moved, code[last]]
-        environ = {"PATH": os.environ["PATH"], "HOME": scratch, **kaggle_environ(rerun)}
-        try:
-            ran = subprocess.run(
-                [sys.executable, "-c", "\n".join(code)],
-                cwd=root,
-                env=environ,
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            reason = ran.stderr.strip().splitlines()[-1:] if ran.returncode else []
-        except subprocess.TimeoutExpired:
-            reason = ["it took longer than 60 s"]
-        submission = root / "working/submission.json"
-        wanted = {"0a1b2c3d": [{"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}]}
-        if not reason and (not submission.is_file() or json.loads(submission.read_text()) != wanted):
-            reason = ["it left no valid submission.json"]
-    return [f"code_file: fails in the {layout} layout, rerun={rerun}: {reason[0]}"] if reason else []
-
-
-def fake_kaggle(root: Path, dataset: Path, layout: str) -> Path:
-    """A /kaggle tree below `root` with `dataset` mounted and an empty folder for the competition's data."""
-    competition, mount = (root / "input" / place for place in LAYOUTS[layout])
-    competition.mkdir(parents=True)
-    (root / "working").mkdir()
-    shutil.copytree(dataset, mount, ignore=shutil.ignore_patterns("dataset-metadata.json"))
-    return root
-
-
-def kaggle_environ(rerun: bool) -> dict[str, str]:
-    """The variables by which a notebook knows that it runs on Kaggle, and whether this run is scored."""
-    return {"KAGGLE_KERNEL_RUN_TYPE": "Batch"} | ({"KAGGLE_IS_COMPETITION_RERUN": "1"} if rerun else {})
-
-
-def slugify(title: str) -> str:
-    """As Kaggle makes a slug of a title: lower case, everything else a single dash."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-
-
 def _template(path: str, owner: str) -> dict:
     return json.loads((ROOT / path).read_text().replace(f'"{OWNER}/', f'"{owner}/'))
 
 
 def _write_json(path: Path, value: dict):
     path.write_text(json.dumps(value, indent=2) + "\n")
-
-
-def _tiny_task() -> dict:
-    return {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@
 # `build_submission.py` bakes the settings of `notebooks/kaggle.yaml` in for Kaggle, which passes no parameters.
 
 # %% tags=["parameters"]
-challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # tasks without answers; "": the competition's, mounted
+challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # tasks; "": the mounted ones
 solutions: str = ""  # their answers, for a score at the end; empty where there are none
-model: str = "kaggle_dataset/model"  # base model directory; "": the mounted one, else the bundled one
+model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face; "": the mounted one, else the bundled one
+preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models
+settings: str = ""  # changes to the preset, as --set of `solve` takes them, with spaces between
 run_dir: str = "build/run"  # records, submission.json, figure
 budget_s: float = 300.0  # seconds from the first cell to the end
 tasks: str = ""  # "10": the ten with the fewest cells; ids or @FILE; empty: all
@@ -53,9 +55,12 @@ print(write_fallback(challenges, run_dir))
 
 # %%
 # What this machine is. A rehearsal stops at a fault; a scored rerun makes the best of it.
+environment.check_parameters(In)
 where, rehearsal = environment.platform_name(os.environ), environment.is_rehearsal(os.environ)
 gpu_faults = environment.gpu_faults() if need_gpu else []
-faults = gpu_faults + (environment.manifest_faults(library) if where == "kaggle" else [])
+faults = list(gpu_faults)
+if where == "kaggle":
+    faults += environment.manifest_faults(library) + environment.install_wheels(library)
 print(where, "rehearsal" if rehearsal else "full run", *faults, sep="\n")
 if rehearsal:
     assert not faults, faults
@@ -63,18 +68,21 @@ if rehearsal:
 
 # %%
 # Adapt, search, score and vote, task by task.
-from ttt_core.config import preset
+from ttt_core import config
+from ttt_core.model.access import resolve
 
+base = resolve(model or str(environment.find_model(inputs, library)))
 summary = run(
     challenges,
-    model or environment.find_model(inputs, library),
+    base.path,
     run_dir,
-    config=preset("grid"),
+    config=config.preset(preset, settings.split()),
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,
     devices="cpu" if gpu_faults else "auto",
     started=started,
+    model_note=base.note,
 )
 print(f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s")
 

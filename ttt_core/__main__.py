@@ -149,7 +149,7 @@ def score(
 
 @app.command()
 def doctor(
-    model: Annotated[Path, typer.Option(help="folder of the base model")] = Path("kaggle_dataset/model"),
+    model: Annotated[str, typer.Option(help="folder of the base model, or OWNER/NAME")] = "kaggle_dataset/model",
     challenges: Annotated[Path | None, typer.Option(help="challenge file to be solved")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ):

@@ -23,3 +23,7 @@ class BudgetError(TTTError):
 
 class NonFiniteError(TTTError):
     """A loss, gradient or logit that is NaN or infinite."""
+
+
+class PushError(TTTError):
+    """Kaggle refused something, failed, or did not answer in time."""

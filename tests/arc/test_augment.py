@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,6 +13,7 @@ GRIDS = arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6)), elemen
 AUGMENTATIONS = st.builds(augment.Augmentation, st.integers(0, 7), st.permutations(range(10)).map(tuple))
 
 
+@settings(deadline=None)
 @given(GRIDS, AUGMENTATIONS)
 def test_invert_undoes_apply(grid, augmentation):
     assert np.array_equal(augment.invert(augmentation, augment.apply(augmentation, grid)), grid)

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -11,7 +12,7 @@ import pytest
 
 import build_submission as bundle
 from ttt_core.errors import InputError
-from ttt_core.run import environment
+from ttt_core.run import environment, kaggle_checks
 
 ROOT = Path(__file__).parents[2]
 PROFILE = ROOT / "notebooks/kaggle.yaml"
@@ -81,54 +82,119 @@ def test_options_reach_the_kernel_metadata(tmp_path):
     assert metadata["id"] == "me/my-try" and metadata["title"] == "my try"
     assert metadata["competition_sources"] == ["c-2"] and metadata["model_sources"] == ["a/b/transformers/c/1"]
     assert metadata["machine_shape"] == "NvidiaTeslaT4" and metadata["dataset_sources"] == ["me/arc-ttt-core"]
-    assert bundle.kernel_faults(metadata, tmp_path / "kernel") == []
+    assert kaggle_checks.kernel_faults(metadata, tmp_path / "kernel") == []
 
 
-@pytest.mark.parametrize(
-    ("file", "field", "value"),
-    [
-        ("kernel", "title", "ARC"),
-        ("kernel", "title", "x" * 51),
-        ("kernel", "id", "someone/another-slug"),
-        ("kernel", "enable_internet", True),
-        ("kernel", "enable_internet", "false"),
-        ("kernel", "enable_gpu", False),
-        ("kernel", "machine_shape", "NvidiaTeslaP100"),
-        ("kernel", "language", "r"),
-        ("kernel", "kernel_type", "script"),
-        ("kernel", "code_file", "other.ipynb"),
-        ("kernel", "competition_sources", []),
-        ("kernel", "dataset_sources", ["no-owner"]),
-        ("kernel", "model_sources", ["a/b/transformers"]),
-        ("dataset", "title", "ARC"),
-        ("dataset", "id", "someone/x"),
-        ("dataset", "licenses", []),
-        ("dataset", "licenses", [{"name": "a"}, {"name": "b"}]),
-    ],
-)
-def test_breaking_one_field_names_it(copy, file, field, value):
-    path = copy / file / f"{file}-metadata.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
-    assert any(field in fault.split(":")[0] for fault in bundle.find_faults(copy))
+BROKEN = {  # values with which Kaggle refuses the field, or a run fails; every field is also taken away
+    "kernel": {
+        "id": ["someone/another-slug", "no-owner", 7],
+        "title": ["ARC", "x" * 51, None],
+        "code_file": ["other.ipynb", None],
+        "language": ["r"],
+        "kernel_type": ["script"],
+        "is_private": ["yes"],
+        "enable_gpu": [False, "true"],
+        "enable_tpu": [True],
+        "enable_internet": [True, "false"],
+        "machine_shape": ["NvidiaTeslaP100", None],
+        "dataset_sources": [[], ["no-owner"], ["someone/another"], "someone/arc-ttt-core"],
+        "competition_sources": [[], ["owner/competition"], None],
+        "kernel_sources": [["no-owner"], [3]],
+        "model_sources": [["a/b/transformers"], ["a/b/transformers/c/latest"]],
+    },
+    "dataset": {
+        "id": ["someone/x", "someone/" + "x" * 51, "arc-ttt-core"],
+        "title": ["ARC", "x" * 51],
+        "licenses": [[], [{"name": "a"}, {"name": "b"}], [{}], "apache-2.0"],
+    },
+}
+
+
+def named(folder: Path, file: str, change) -> str:
+    """The fields named by the faults once `change` has been made to the metadata of `file`."""
+    path = folder / file / f"{file}-metadata.json"
+    content = json.loads(before := path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    faults = kaggle_checks.find_faults(folder)
+    path.write_text(before)
+    return "\n".join(
+        fault.split(" ")[1] if fault.startswith("dataset ") else fault.split(" ")[0].rstrip(":") for fault in faults
+    )
+
+
+@pytest.mark.parametrize("file", BROKEN)
+def test_breaking_or_dropping_any_one_field_names_it(copy, file):
+    fields = json.loads((copy / file / f"{file}-metadata.json").read_text())
+    assert set(fields) == set(BROKEN[file])
+    for field, values in BROKEN[file].items():
+        assert field in named(copy, file, lambda content: content.pop(field)).split(), f"dropped {field}"
+        for value in values:
+            assert field in named(copy, file, lambda content: content.update({field: value})).split(), (field, value)
+
+
+def test_torn_metadata_and_a_large_notebook_are_named(copy):
+    (copy / "kernel/kernel-metadata.json").write_text("{")
+    assert any(fault.startswith("title None") for fault in kaggle_checks.find_faults(copy))
+    notebook = copy / "kernel/submission.ipynb"
+    notebook.write_bytes(notebook.read_bytes() + b" " * 1_100_000)
+    assert any(
+        "Kaggle takes 1" in f for f in kaggle_checks.kernel_faults({"code_file": notebook.name}, copy / "kernel")
+    )
 
 
 def test_changed_missing_secret_and_pickled_files_are_named(copy):
     (copy / "dataset/ttt_core/errors.py").write_text("TOKEN = 'hf_" + "a1B2" * 6 + "'")
+    (copy / "dataset/ttt_core/config.py").write_text("KEY = 'KGAT_" + "0a" * 16 + "'")
     (copy / "dataset/model/config.json").unlink()
     (copy / "dataset/model/pytorch_model.bin").write_bytes(b"")
-    faults = "\n".join(bundle.find_faults(copy))
+    faults = "\n".join(kaggle_checks.find_faults(copy))
     assert "errors.py: changed" in faults and "config.json: missing" in faults
-    assert "errors.py: holds a secret" in faults and "pytorch_model.bin: may be a pickle" in faults
+    assert "errors.py: holds a secret" in faults and "config.py: holds a secret" in faults
+    assert "pytorch_model.bin: may be a pickle" in faults
+
+
+def test_a_notebook_with_outputs_or_without_a_fallback_is_named(copy):
+    path = copy / "kernel/submission.ipynb"
+    plain = path.read_text()
+    notebook = nbformat.reads(plain, as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("stream", text="x")]
+    nbformat.write(notebook, path)
+    assert any("holds outputs" in fault for fault in kaggle_checks.find_faults(copy))
+    path.write_text(plain.replace("write_fallback(", "write_nothing("))
+    assert any("no cell calls write_fallback" in fault for fault in kaggle_checks.find_faults(copy))
 
 
 def test_a_notebook_that_cannot_find_its_data_fails_the_rehearsal(copy):
     path = copy / "kernel/submission.ipynb"
     path.write_text(path.read_text().replace("arc-agi_test_challenges.json", "elsewhere.json"))
-    assert any("code_file: fails in the flat layout" in fault for fault in bundle.find_faults(copy))
+    faults = kaggle_checks.find_faults(copy)
+    assert any("flat layout, commit run" in fault and "left no valid submission.json" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("baked", "instead", "fault"),
+    [
+        ("need_gpu = True", "need_gpu = False", "flat layout, commit run, GPU none: goes on"),
+        (
+            "budget_s = 41400.0",
+            "tasks = '5'",
+            "scored rerun, GPU NVIDIA L4, 8.9: does not go on with all tasks but '5'",
+        ),
+        ("budget_s = 41400.0", "rehearsal_tasks = ''", "commit run, GPU NVIDIA L4, 8.9: solves all tasks"),
+        ("assert not faults", "assert rehearsal and False", "stops"),
+    ],
+)
+def test_a_notebook_that_takes_commit_run_and_rerun_for_each_other_is_named(copy, baked, instead, fault):
+    path = copy / "kernel/submission.ipynb"
+    assert baked in (text := path.read_text())
+    path.write_text(text.replace(baked, instead))
+    assert any(fault in told for told in kaggle_checks.find_faults(copy))
 
 
 def test_a_mounted_model_is_preferred_to_the_bundled_one_and_two_are_an_error(built, tmp_path):
-    root = bundle.fake_kaggle(tmp_path, built / "dataset", "nested")
+    root = kaggle_checks.fake_kaggle(tmp_path, built / "dataset", "nested", {})
     library = root / "input/datasets/owner/arc-ttt-core"
     assert environment.find_model(root / "input", library) == (library / "model").resolve()
     mounted = root / "input/models/owner/qwen/transformers/small/1"
@@ -137,6 +203,42 @@ def test_a_mounted_model_is_preferred_to_the_bundled_one_and_two_are_an_error(bu
     shutil.copytree(mounted, mounted.with_name("2"))
     with pytest.raises(InputError, match="attach only one"):
         environment.find_model(root / "input", library)
+
+
+def make_wheel(folder: Path, name: str):
+    folder.mkdir(exist_ok=True)
+    info = f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "brought = True\n")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_wheels_are_collected_and_installed_without_an_index(tmp_path, monkeypatch):
+    make_wheel(tmp_path / "index", "brought_along")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    bundle.stage_dataset(tmp_path / "dataset", "someone", ["brought_along"])
+    listed = json.loads((tmp_path / "dataset/MANIFEST.json").read_text())
+    assert {"wheels/brought_along-1.0-py3-none-any.whl", "wheels/wanted.txt"} <= set(listed)
+    assert (
+        kaggle_checks.dataset_faults(
+            json.loads((tmp_path / "dataset/dataset-metadata.json").read_text()), tmp_path / "dataset"
+        )
+        == []
+    )
+    with pytest.raises(InputError, match="wheels nowhere_to_be_found: ERROR"):
+        bundle.collect_wheels(tmp_path / "none", ["nowhere_to_be_found"])
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_TARGET", str(tmp_path / "site"))
+    assert environment.install_wheels(tmp_path / "dataset") == []
+    assert (tmp_path / "site/brought_along.py").is_file()
+    next((tmp_path / "dataset/wheels").glob("*.whl")).unlink()
+    assert "collect them again" in environment.install_wheels(tmp_path / "dataset")[0]
+    assert environment.install_wheels(tmp_path) == []
 
 
 @pytest.mark.parametrize(("printed", "faults"), [("NVIDIA L4, 8.9", 0), ("Tesla P100-PCIE-16GB, 6.0", 1), ("", 1)])
@@ -150,5 +252,5 @@ def test_gpu_faults_name_an_old_or_missing_gpu(tmp_path, printed, faults):
 def test_platforms_are_told_apart_by_their_own_variables():
     assert environment.platform_name({}) == "local"
     assert environment.platform_name({"COLAB_RELEASE_TAG": "x"}) == "colab"
-    assert environment.is_rehearsal(bundle.kaggle_environ(rerun=False))
-    assert not environment.is_rehearsal(bundle.kaggle_environ(rerun=True)) and not environment.is_rehearsal({})
+    assert environment.is_rehearsal(kaggle_checks.kaggle_environ(rerun=False))
+    assert not environment.is_rehearsal(kaggle_checks.kaggle_environ(rerun=True)) and not environment.is_rehearsal({})

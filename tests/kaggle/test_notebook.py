@@ -14,6 +14,7 @@ import build_submission as bundle
 from ttt_core.arc import submission
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.run import environment, kaggle_checks
 
 ROOT = Path(__file__).parents[2]
 OFFLINE = ["unshare", "-rn", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
@@ -40,22 +41,24 @@ def dataset(tmp_path_factory) -> Path:
         for file in folder.rglob("*")
         if file.is_file() and file.name not in ("MANIFEST.json", "dataset-metadata.json")
     ]
-    manifest = {file.relative_to(folder).as_posix(): bundle.environment.fingerprint(file) for file in files}
+    manifest = {file.relative_to(folder).as_posix(): environment.fingerprint(file) for file in files}
     (folder / "MANIFEST.json").write_text(json.dumps(manifest))
     return folder
 
 
-def execute(root: Path, dataset: Path, layout: str, rerun: bool, **parameters) -> subprocess.CompletedProcess:
-    """papermill over the baked notebook in a tree of `layout`, cut off from every network where the system allows it."""
-    bundle.fake_kaggle(root, dataset, layout)
-    (root / "input" / bundle.LAYOUTS[layout][0] / "arc-agi_test_challenges.json").write_text(json.dumps(challenges(4)))
+def execute(
+    root: Path, dataset: Path, layout: str, rerun: bool, gpu: str = "", **parameters
+) -> subprocess.CompletedProcess:
+    """papermill over the baked notebook in a tree of `layout`, cut off from networks where the system allows it."""
+    kaggle_checks.fake_kaggle(root, dataset, layout, challenges(4), gpu)
     settings = bundle.read_profile(ROOT / "notebooks/kaggle.yaml")
-    settings |= {"inputs": str(root / "input"), "run_dir": str(root / "working"), "need_gpu": False, "budget_s": 60.0}
+    settings |= {"inputs": str(root / "input"), "run_dir": str(root / "working"), "need_gpu": False, "budget_s": 200.0}
+    settings |= {"settings": "adapt.steps=2 decode.views=2 rescore.views=2"}
     nbformat.write(bundle.bake(ROOT / "notebooks/submission.py", settings | parameters), root / "kernel.ipynb")
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-k", "python3", "kernel.ipynb", "done.ipynb"]
     offline = shutil.which("unshare") and subprocess.run([*OFFLINE, "true"], capture_output=True).returncode == 0
-    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environ |= {"OMP_NUM_THREADS": "1", **bundle.kaggle_environ(rerun)}
+    environ = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "HOME": str(root / "home")}
+    environ |= {**kaggle_checks.kaggle_environ(rerun)}
     environ |= {name: str(root / "home") for name in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "MPLCONFIGDIR")}
     return subprocess.run(
         (OFFLINE if offline else []) + command, cwd=root, env=environ, capture_output=True, text=True, timeout=120
@@ -69,18 +72,21 @@ def solved(root: Path) -> int:
     return len(list((root / "working/tasks").glob("*.json")))
 
 
-@pytest.mark.parametrize(("layout", "rerun", "records"), [("flat", False, 1), ("nested", True, 4)])
+@pytest.mark.parametrize("layout", kaggle_checks.LAYOUTS)
+@pytest.mark.parametrize(("rerun", "records"), [(False, 1), (True, 4)])
 def test_the_kernel_runs_to_the_end_offline(tmp_path, dataset, layout, rerun, records):
     ran = execute(tmp_path, dataset, layout, rerun, rehearsal_tasks="1")
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert solved(tmp_path) == records  # a commit run rehearses on one task, the rerun solves all
 
 
-def test_a_rehearsal_without_a_gpu_fails_loudly_with_the_fallback_in_place(tmp_path, dataset):
-    if shutil.which("nvidia-smi"):
-        pytest.skip("this machine has a GPU")
-    ran = execute(tmp_path, dataset, "flat", False, need_gpu=True)
-    assert ran.returncode != 0 and "GPU: none found" in ran.stderr + (tmp_path / "done.ipynb").read_text()
+@pytest.mark.parametrize(
+    ("printed", "fault"),
+    [("Tesla P100-PCIE-16GB, 6.0", "P100-PCIE-16GB: compute capability 6.0"), ("", "GPU: none found")],
+)
+def test_a_rehearsal_without_a_usable_gpu_fails_loudly_with_the_fallback_in_place(tmp_path, dataset, printed, fault):
+    ran = execute(tmp_path, dataset, "flat", False, gpu=printed, need_gpu=True)
+    assert ran.returncode != 0 and fault in (tmp_path / "done.ipynb").read_text()
     assert solved(tmp_path) == 0
 
 

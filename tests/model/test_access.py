@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -110,11 +111,15 @@ def hub():
     server.server_close()
 
 
-def ask(hub, tmp_path, model, *, offline="0", port=None, fallback=False, **environ) -> tuple[str, str]:
+RESOLVE = "found = access.resolve({!r}, fallback={}); print(found.path); print(found.note, file=sys.stderr)"
+EXAMINE = "print(access.examine({!r}, access.find_token(os.environ)))"
+
+
+def ask(hub, tmp_path, model, *, offline="0", port=None, fallback=False, call=RESOLVE, **environ) -> tuple[str, str]:
     """(path or "", message) of `resolve` in a process of its own, whose hub is the one on loopback."""
     code = (
-        "import sys; from ttt_core.errors import TTTError; from ttt_core.model.access import resolve\n"
-        f"try: found = resolve({model!r}, fallback={fallback}); print(found.path); print(found.note, file=sys.stderr)\n"
+        "import os, sys; from ttt_core.errors import TTTError; from ttt_core.model import access\n"
+        f"try: {call.format(model, fallback)}\n"
         "except TTTError as error: print(error, file=sys.stderr)"
     )
     base = {name: value for name, value in os.environ.items() if name not in access.TOKENS}
@@ -192,7 +197,63 @@ def test_the_fallback_is_the_bundled_base_and_says_so(hub, tmp_path):
     assert Path(path) == access.bundled() and "fallback to the bundled base" in note and "gated" in note
 
 
+def test_the_receipt_of_a_run_says_that_it_fell_back(hub, tmp_path):
+    task = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}
+    (tmp_path / "c.json").write_text(json.dumps({"a": task}))
+    solve = "from ttt_core.__main__ import main; main(['solve', 'c.json', '--out', 'run', '--budget-s', '0.1',"
+    solve += " '--model', {!r}"
+    assert "is gated" in ask(hub, tmp_path, "closed/model", call=solve + "])")[1]
+    ask(hub, tmp_path, "closed/model", call=solve + ", '--fallback'])")
+    told = json.loads((tmp_path / "run/run.json").read_text())
+    assert "fallback to the bundled base" in told["model_note"] and told["model"] == str(access.bundled())
+
+
 def test_a_folder_is_taken_as_it_is(tmp_path):
     assert access.resolve(str(tmp_path)) == access.Access(tmp_path)
     with pytest.raises(ModelError, match="is not a folder"):
         access.resolve(str(tmp_path / "missing"))
+
+
+def test_access_is_examined_without_a_download(hub, tmp_path):
+    told, _ = ask(hub, tmp_path, "open/model", call=EXAMINE)
+    assert told == "public" and not any("resolve" in path for path, _, _ in hub.seen)
+    assert ask(hub, tmp_path, "closed/model", call=EXAMINE, HF_TOKEN=TOKEN)[0] == "open to your token"
+    assert "is gated" in ask(hub, tmp_path, "closed/model", call=EXAMINE)[1]
+    assert "out of reach" in ask(hub, tmp_path, "open/model", call=EXAMINE, port=1)[1]
+    ask(hub, tmp_path, "open/model")
+    assert "in the hub's cache" in ask(hub, tmp_path, "open/model", call=EXAMINE, port=1)[0]
+
+
+def test_colabs_secrets_come_last_and_one_that_may_not_be_read_is_none(monkeypatch, tmp_path):
+    secrets = {"HUGGINGFACE_TOKEN": TOKEN}
+
+    class Refused(Exception):
+        pass
+
+    def get(name):
+        if name not in secrets:
+            raise Refused
+        return secrets[name]
+
+    userdata = types.SimpleNamespace(
+        get=get, SecretNotFoundError=Refused, NotebookAccessError=Refused, TimeoutException=Refused
+    )
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(userdata=userdata))
+    monkeypatch.chdir(tmp_path)
+    assert access.find_token({}) == TOKEN and access.find_token({"HF_TOKEN": "mine"}) == "mine"
+    secrets.clear()
+    assert access.find_token({}) is None
+
+
+@pytest.mark.parametrize(
+    ("gated", "nearest"),
+    [
+        ("meta-llama/Llama-3.2-1B", "Qwen/Qwen3-0.6B"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "Qwen/Qwen3-4B"),
+        ("a/b-100m", "openai-community/gpt2"),
+        ("a/b", "Qwen/Qwen3-0.6B"),
+    ],
+)
+def test_the_public_models_named_are_of_like_size(gated, nearest):
+    assert access.others(gated).split(": ")[1].startswith(nearest)

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ttt_core.__main__ import app
+from ttt_core.errors import ModelError
 from ttt_core.run import doctor, environment
 
 ROOT = Path(__file__).parents[2]
@@ -60,3 +61,23 @@ def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeyp
     checks = doctor.examine(ROOT / "kaggle_dataset/model", inputs=str(tmp_path))
     assert "attach the data" in faults(checks)["challenges"] and "choose GPU" in faults(checks)["GPU"]
     assert "rehearsal" in checks[0].found
+
+
+def test_access_to_a_model_by_id_is_told_and_its_refusal_fails(monkeypatch):
+    monkeypatch.setattr(doctor.access, "examine", lambda model, token: "public")
+    monkeypatch.setattr(doctor.access, "cached", lambda model: None)
+    check, path = doctor._access("Qwen/Qwen3-0.6B")
+    assert check.name == "model access" and check.found == "Qwen/Qwen3-0.6B: public" and path is None
+
+    def gated(model, token):
+        raise ModelError(f"model {model}: is gated; ask at its page")
+
+    monkeypatch.setattr(doctor.access, "examine", gated)
+    assert "is gated" in doctor._access("meta-llama/Llama-3.2-1B")[0].fault
+
+
+@pytest.mark.parametrize(("version", "told"), [("0.10.0", "PEFT's LoRA fails"), ("0.16.0", ""), ("absent", "")])
+def test_the_conflict_of_torchao_with_peft_is_told_and_is_no_fault(monkeypatch, version, told):
+    monkeypatch.setattr(environment, "version", lambda name: version)
+    assert told in doctor._torchao().found and not doctor._torchao().fault
+    assert ("PEFT" in doctor._torchao().found) == bool(told)

@@ -4,7 +4,10 @@ In: what the user wrote, and the environment. Out: a directory for `load_model`.
 to nothing else. Nothing here imports torch; what is in the directory is checked by `load.check_directory`.
 """
 
+import contextlib
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +41,7 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
     """
     if Path(model).is_dir():
         return Access(Path(model))
-    if not _is_id(model):
+    if not is_id(model):
         raise ModelError(
             f"model {model}: is not a folder; give one, such as kaggle_dataset/model, or OWNER/NAME of a hub"
         )
@@ -51,37 +54,53 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
 
 
 def download(model: str, token: str | None) -> Path:
-    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there already is not fetched again."""
-    from huggingface_hub import HfApi, errors, snapshot_download
-
-    try:  # what huggingface_hub speaks HTTP with, in its newer and older releases
-        from httpx2 import TransportError
-    except ImportError:
-        from httpx import TransportError
+    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there is not fetched again."""
+    from huggingface_hub import snapshot_download
 
     try:
-        files = [sibling.rfilename for sibling in HfApi(token=token or False).model_info(model).siblings]
-        HfApi(token=token or False).auth_check(model)
-        if not any(name.endswith(".safetensors") for name in files):
-            raise ModelError(f"model {model}: has no safetensors weights; choose one that has, or convert it")
-        return Path(snapshot_download(model, allow_patterns=FILES, token=token or False))
-    except errors.GatedRepoError:
-        raise ModelError(f"model {model}: is gated; {_told(token)}; ask at {_page(model)}, or {_others()}") from None
-    except errors.RepositoryNotFoundError:
-        raise ModelError(
-            f"model {model}: no such repository, or a private one; {_told(token)}; see {_page(model)}"
-        ) from None
-    except (errors.OfflineModeIsEnabled, TransportError, errors.LocalEntryNotFoundError) as error:
-        try:
-            return Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
-        except errors.LocalEntryNotFoundError:
-            reason = type(error).__name__
-            where = f"no such folder here, not in the hub's cache, and the hub is out of reach ({reason})"
-            raise ModelError(f"model {model}: {where}; give a folder, or download it with a network first") from None
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no"
-        remedy = "check the token" if status == 401 else "try again later"
-        raise ModelError(f"model {model}: the hub answered with status {status}; {_told(token)}; {remedy}") from None
+        with _hub_errors(model, token):
+            require_open(model, token)
+            return Path(snapshot_download(model, allow_patterns=FILES, token=token or False))
+    except _OutOfReach as error:
+        if (path := cached(model)) is None:
+            raise ModelError(
+                f"model {model}: no such folder here, not in the hub's cache, and the hub is out of reach ({error}); "
+                "give a folder, or download it with a network first"
+            ) from None
+        return path
+
+
+def examine(model: str, token: str | None) -> str:
+    """In a few words whether an id can be had, without a download; ModelError if not."""
+    if (path := cached(model)) is not None:
+        return f"in the hub's cache, {path}"
+    try:
+        with _hub_errors(model, token):
+            require_open(model, token)
+    except _OutOfReach as error:
+        raise ModelError(f"model {model}: not in the hub's cache, and the hub is out of reach ({error})") from None
+    return "open to your token" if token else "public"
+
+
+def require_open(model: str, token: str | None) -> None:
+    """Ask the hub: is the repository there, open, with safetensors? Raises the hub's errors, or ModelError."""
+    from huggingface_hub import HfApi
+
+    hub = HfApi(token=token or False)
+    files = [sibling.rfilename for sibling in hub.model_info(model).siblings]
+    hub.auth_check(model)
+    if not any(name.endswith(".safetensors") for name in files):
+        raise ModelError(f"model {model}: has no safetensors weights; choose one that has, or convert it")
+
+
+def cached(model: str) -> Path | None:
+    """The snapshot of an id in huggingface_hub's cache, if one is there; asks nobody."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        return None
 
 
 def find_token(environ: Mapping[str, str], dotenv: str | Path = ".env") -> str | None:
@@ -92,13 +111,18 @@ def find_token(environ: Mapping[str, str], dotenv: str | Path = ".env") -> str |
         for name in TOKENS:
             if source.get(name):
                 return source[name]
+    return next(filter(None, map(colab_secret, TOKENS)), None)
+
+
+def colab_secret(name: str) -> str | None:
+    """A secret of the Colab notebook; None elsewhere, and where there is none or it may not be read."""
     try:
         from google.colab import userdata
     except ImportError:
         return None
     try:
-        return userdata.get("HF_TOKEN")
-    except (userdata.SecretNotFoundError, userdata.NotebookAccessError):
+        return userdata.get(name)
+    except (userdata.SecretNotFoundError, userdata.NotebookAccessError, userdata.TimeoutException):
         return None
 
 
@@ -108,7 +132,8 @@ def bundled() -> Path | None:
     return next((root / name for name in BUNDLED if (root / name / "config.json").is_file()), None)
 
 
-def _is_id(model: str) -> bool:
+def is_id(model: str) -> bool:
+    """Whether `model` has the form of an id on a hub, OWNER/NAME."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -119,15 +144,51 @@ def _is_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/"))
 
 
+class _OutOfReach(Exception):
+    """No network, or told to stay offline."""
+
+
+@contextlib.contextmanager
+def _hub_errors(model: str, token: str | None):
+    """Within, what huggingface_hub raises becomes a ModelError with the remedy, or _OutOfReach."""
+    from huggingface_hub import errors
+
+    try:  # what huggingface_hub speaks HTTP with, in its newer and older releases
+        from httpx2 import TransportError
+    except ImportError:
+        from httpx import TransportError
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"model {model}: is gated; {_told(token)}; ask at {_page(model)}, or {others(model)}"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"model {model}: no such repository, or a private one; {_told(token)}; see {_page(model)}"
+        ) from None
+    except (errors.OfflineModeIsEnabled, TransportError, errors.LocalEntryNotFoundError) as error:
+        raise _OutOfReach(type(error).__name__) from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else "no"
+        remedy = "check the token" if status == 401 else "try again later"
+        raise ModelError(f"model {model}: the hub answered with status {status}; {_told(token)}; {remedy}") from None
+
+
+def others(model: str) -> str:
+    """The public models, the ones nearest in size to what the name of `model` says first."""
+    said = re.search(r"(\d+(?:\.\d+)?)([bm])\b", model.lower())
+    size = float(said[1]) / (1 if said[2] == "b" else 1000) if said else 0.6
+    near = sorted(PUBLIC, key=lambda name: abs(math.log(PUBLIC[name] / size)))[:3]
+    return "take a public one of like size: " + ", ".join(f"{name} ({PUBLIC[name]:g} B)" for name in near)
+
+
 def _told(token: str | None) -> str:
-    return (
-        "the token that was found does not open it" if token else f"no token was found in {', '.join(TOKENS)} or .env"
-    )
+    if token:
+        return "the token that was found does not open it"
+    return f"no token was found in {', '.join(TOKENS)}, .env or Colab's secrets"
 
 
 def _page(model: str) -> str:
     return f"https://huggingface.co/{model}"
-
-
-def _others() -> str:
-    return "take a public one: " + ", ".join(f"{name} ({size:g} B)" for name, size in PUBLIC.items())

@@ -17,6 +17,7 @@ from pathlib import Path
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import preset
 from ttt_core.errors import TTTError
+from ttt_core.model import access
 from ttt_core.run import environment
 from ttt_core.run.run import run
 
@@ -24,19 +25,19 @@ LEAST = {"torch": (2, 10), "transformers": (5, 0), "numpy": (2, 0), "safetensors
 BELOW = {"transformers": (6, 0)}
 LEAST_DISK_GB = 1.0
 LEAST_MEMORY_GIB = 2.0
-SELF_TEST_S = 60.0  # it takes a few seconds on a free machine
+SELF_TEST_S = 60.0  # at most, on a busy machine; on a free one it is over in less than 20
 ASK_TORCH = """
-import json, torch
-from ttt_core.model.load import compute_dtype, check_directory
+import json, sys, torch
 from pathlib import Path
-import sys
+from ttt_core.errors import TTTError
+from ttt_core.model.load import compute_dtype, check_directory
 found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
 gpus = [f"{p.name} {p.total_memory / 2**30:.0f} GiB ({p.major}.{p.minor})" for p in found]
 device = torch.device("cuda" if gpus else "cpu")
 told = {"gpus": gpus, "threads": torch.get_num_threads(), "dtype": str(compute_dtype(device)).removeprefix("torch.")}
 try:
     told["model"] = check_directory(Path(sys.argv[1])).get("model_type")
-except Exception as error:
+except TTTError as error:
     told["fault"] = str(error)
 print(json.dumps(told))
 """
@@ -44,7 +45,7 @@ print(json.dumps(told))
 
 @dataclass(frozen=True)
 class Check:
-    """name: of what was looked at; found: what is there; fault: why a run would fail and the remedy, "" if it would not."""
+    """name: of what was looked at; found: what is there; fault: why a run would fail and the remedy, or ""."""
 
     name: str
     found: str
@@ -56,10 +57,15 @@ def examine(model: str | Path, challenges: str | Path | None = None, inputs: str
     where = environment.platform_name(os.environ)
     rehearsal = " (a rehearsal, not scored)" if environment.is_rehearsal(os.environ) else ""
     checks = [Check("platform", where + rehearsal), _python(), *map(_package, LEAST), _torchao()]
+    if not Path(model).is_dir() and access.is_id(str(model)):
+        found, model = _access(str(model))
+        checks.append(found)
     checks += [*_asked(model), _memory(), _disk(), *_challenges(challenges, inputs, where)]
     if where == "kaggle" and (faults := environment.gpu_faults()):
         checks.append(Check("GPU", "unusable", faults[0]))
-    return checks if any(check.fault for check in checks) else [*checks, _self_test(model)]
+    if any(check.fault for check in checks):
+        return checks
+    return [*checks, _self_test(model or access.bundled())]
 
 
 def table(checks: list[Check]) -> str:
@@ -86,12 +92,23 @@ def _package(name: str) -> Check:
 
 
 def _torchao() -> Check:
-    """On Kaggle and Colab: with it PEFT's LoRA raises; ours does not use it."""
+    """On Kaggle and Colab 0.10: with it PEFT's LoRA raises ImportError; ours uses neither."""
     version = environment.version("torchao")
-    return Check("torchao", f"{version}{'' if version == 'absent' else ', not used here'}")
+    is_old = version != "absent" and tuple(map(int, version.split("+")[0].split(".")[:2])) < (0, 16)
+    return Check("torchao", f"{version}; PEFT's LoRA fails with it, this one does not use it" if is_old else version)
+
+
+def _access(model: str) -> tuple[Check, Path | None]:
+    """Whether a model's id can be had, and its directory where it is in the cache; nothing is downloaded."""
+    try:
+        found = access.examine(model, access.find_token(os.environ))
+    except TTTError as error:
+        return Check("model access", model, str(error)), None
+    return Check("model access", f"{model}: {found}"), access.cached(model)
 
 
 def _asked(model) -> list[Check]:
+    """Device and model, as torch sees them. model: None where it has yet to be downloaded."""
     command = [sys.executable, "-c", ASK_TORCH, str(model)]
     try:
         ran = subprocess.run(
@@ -101,8 +118,10 @@ def _asked(model) -> list[Check]:
     except (subprocess.TimeoutExpired, ValueError, IndexError):
         return [Check("device", "unknown", "torch cannot be imported; install it again")]
     devices = ", ".join(told["gpus"]) or f"CPU, {told['threads']} threads"
-    found = f"{model} ({told.get('model', 'unusable')})"
-    return [Check("device", f"{devices}, {told['dtype']}"), Check("model", found, told.get("fault", ""))]
+    device = Check("device", f"{devices}, {told['dtype']}")
+    if model is None:
+        return [device]
+    return [device, Check("model", f"{model} ({told.get('model', 'unusable')})", told.get("fault", ""))]
 
 
 def _memory() -> Check:

@@ -4,26 +4,31 @@ In: paths and environment mappings. Out: plain strings and dicts. Nothing here i
 versions are read from their metadata), so the parent of a run stays free of torch.
 """
 
+import ast
 import hashlib
+import importlib
 import importlib.metadata
 import json
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ttt_core
+from ttt_core.arc.tasks import nearest
 from ttt_core.errors import InputError
 
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
+WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
 MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|CREDENTIALS|PASSWORD|PASSWD)$", re.IGNORECASE)
-_SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk)[_-][A-Za-z0-9_-]{16,}")
+_SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk|KGAT)[_-][A-Za-z0-9_-]{16,}")
 _MIN_SECRET = 6  # shorter values are words that a message may hold for other reasons
 
 
@@ -77,6 +82,29 @@ def is_rehearsal(environ: Mapping[str, str]) -> bool:
     return platform_name(environ) == "kaggle" and not rerun
 
 
+def check_parameters(cells: Sequence[str]) -> None:
+    """InputError where papermill has set a parameter that the notebook does not declare. cells: IPython's `In`.
+
+    Declared is what a cell annotates (`seed: int = 0`); set is what the cell does that papermill puts in, which begins
+    with "# Parameters". papermill itself only warns.
+    """
+    declared, given = set(), []
+    for source in cells:
+        try:
+            body = ast.parse(source).body
+        except SyntaxError:  # magics; none stand beside parameters
+            continue
+        declared |= {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
+        if source.startswith("# Parameters"):
+            given += [target.id for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    for name in given:
+        if name not in declared:
+            known = ", ".join(sorted(declared))
+            raise InputError(
+                f"notebook parameter {name}: unknown, the nearest is {nearest(name, declared)}; known: {known}"
+            )
+
+
 def find_input(inputs: str | Path, name: str) -> Path:
     """The file `name` nearest to the root of `inputs`, whatever the mounts are called; InputError if there is none."""
     for depth in range(MOUNT_DEPTH + 1):
@@ -109,6 +137,19 @@ def manifest_faults(library: str | Path) -> list[str]:
         for name, digest in listed.items()
         if not (library / name).is_file() or _sha256(library / name) != digest
     ]
+
+
+def install_wheels(library: str | Path) -> list[str]:
+    """Install the wheels that the dataset at `library` brings along, without an index; one line a fault."""
+    folder = Path(library) / WHEELS
+    if not folder.is_dir():
+        return []
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", str(folder)]
+    ran = subprocess.run([*pip, "--requirement", str(folder / WHEEL_LIST)], capture_output=True, text=True)
+    if ran.returncode:
+        return [f"{folder}: pip cannot install them ({' '.join(ran.stderr.split())[-300:]}); collect them again"]
+    importlib.invalidate_caches()
+    return []
 
 
 def gpu_faults(query: str = "nvidia-smi") -> list[str]:

@@ -1,0 +1,115 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One task under the lens
+#
+# Its views, its tokens, the loss of the adaptation, the candidates of the search as a tree, and what every view thinks of
+# every candidate. Paths are relative to the repository.
+
+# %% tags=["parameters"]
+challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # `python -m ttt_core data` writes it
+solutions: str = "build/data/arc-agi_evaluation_solutions.json"  # to mark what is right; empty: nothing is marked
+task: str = ""  # id; empty: the task with the fewest cells
+test: int = 1  # which of the task's test inputs, counted from 1
+model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face
+preset: str = "grid"  # settings to start from: "nvarc", "architects" and "marc" are for other models
+settings: str = ""  # changes to the preset, as --set of `solve` takes them, with spaces between
+budget_s: float = 120.0  # seconds for the task, at most
+seed: int = 0  # of views and adapters
+
+# %%
+# %matplotlib inline
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.chdir(next(path for path in (Path("."), Path("..")) if (path / "ttt_core").is_dir()))
+sys.path.insert(0, os.getcwd())
+warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would like ipywidgets
+
+from ttt_core import config
+from ttt_core.arc import augment, draw, metric, submission, tasks as puzzle
+from ttt_core.model.access import resolve
+from ttt_core.model.load import load_model
+from ttt_core.run import environment, figures
+from ttt_core.solve.adapt import adapted
+from ttt_core.solve.task import share_of, solve_task
+
+environment.check_parameters(In)
+options = config.preset(preset, settings.split())
+(puzzled,) = puzzle.select_tasks(puzzle.read_challenges(challenges), task or "1")
+truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
+chosen = None if options.model.format == "auto" else options.model.format
+loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)
+print(
+    f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; format {loaded.format.name}"
+)
+
+# %% [markdown]
+# ## Views: the same puzzle turned, mirrored, recoloured
+# `d` is the dihedral, `c` what the colours 0 to 9 become.
+
+# %%
+seen = augment.draw_views(puzzled, options.decode.views, augment.task_rng(seed, puzzled.id, "views"))
+figures.views(puzzled, seen)
+
+# %% [markdown]
+# ## Tokens: what the model reads
+# The first training sequence, then the query that the answer continues.
+
+# %%
+for sequence in (loaded.format.training(puzzled, options.adapt.targets)[0], loaded.format.query(puzzled, test - 1)):
+    print(f"{len(sequence)} tokens", "".join(loaded.format.symbols[i] for i in sequence.ids), sep="\n", end="\n\n")
+
+# %% [markdown]
+# ## Adaptation: nats per output token, step by step
+
+# %%
+rng, end = augment.task_rng(seed, puzzled.id, "adapt"), time.monotonic() + budget_s / 2
+with adapted(loaded, puzzled, options.adapt, rng, share_of(end, options.adapt.time_share)) as adaptation:
+    print(f"{adaptation.steps} steps{', rolled back' if adaptation.rolled_back else ''}")
+figures.curve(adaptation.losses, "loss, nats a token")
+
+# %% [markdown]
+# ## Search: the candidates as a tree
+# A fork is the cell at which candidates part; squares show the colour that each branch puts there.
+
+# %%
+result = solve_task(loaded, puzzled, options, seed=seed, deadline=time.monotonic() + budget_s / 2)
+candidates, truth = result.candidates[test - 1], truths[test - 1] if truths else None
+print(f"candidates: {len(candidates)}", *(f"{stage}: {s:.1f} s" for stage, s in result.seconds.items()), sep="\n")
+figures.search_tree(candidates, loaded.format, truth)
+
+# %% [markdown]
+# ## Every candidate under every view
+# Log-probabilities; a dot marks the views whose own search found the candidate. Below, the most probable one as the views show it.
+
+# %%
+figures.candidates_by_view(candidates, result.views)
+
+# %%
+figures.best_seen(candidates, seen)
+
+# %% [markdown]
+# ## The two attempts
+
+# %%
+answers = submission.build(
+    puzzle.Challenges((puzzled,), {}, {puzzled.id: len(puzzled.test)}), {puzzled.id: result.attempts}
+)
+draw.draw_tasks([puzzled], answers, {puzzled.id: truths} if truths else None)

@@ -1,0 +1,131 @@
+"""What a run on tasks with known answers says of the solver: outputs, the oracle beside the selection, leaks.
+
+In: a finished run folder and a solutions file. Out: plain records, Markdown tables. Reads records only. Not here: the
+score (`arc/metric.py`), figures (`figures.py`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ttt_core.arc import metric, submission
+from ttt_core.arc.tasks import read_challenges
+from ttt_core.errors import InputError
+from ttt_core.run import receipt, store
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One test output. solved: an attempt is right. found: a candidate is right, chosen or not (the oracle).
+
+    best: the attempt with the most right cells, uint8 (H, W). near: that share, 0 where no attempt has the right shape.
+    seconds: of the whole task.
+    """
+
+    task_id: str
+    index: int
+    status: str
+    solved: bool
+    found: bool
+    best: np.ndarray
+    near: float
+    candidates: int
+    seconds: float
+
+
+def outcomes(run_dir: str | Path, truths: Mapping[str, Sequence[np.ndarray]]) -> list[Outcome]:
+    """One Outcome for every output of the run's tasks that `truths` (see `metric.read_solutions`) knows."""
+    run_dir = Path(run_dir)
+    if (told := receipt.read(run_dir)) is None:
+        raise InputError(f"run folder {run_dir}: holds no {receipt.NAME}; give the run_dir of a run")
+    challenges = read_challenges(told["challenges"])
+    records, _ = store.read_records(run_dir, challenges.n_test)
+    answers = submission.read(run_dir / "submission.json")
+    found = []
+    for task_id in (task for task in told["tasks"] if task in truths):
+        record = records.get(task_id)
+        for index, truth in enumerate(truths[task_id]):
+            grids = [np.array(answers[task_id][index][name], np.uint8) for name in submission.ATTEMPTS]
+            best = max(grids, key=lambda grid: share_right(grid, truth))
+            candidates = record.candidates[index] if record and record.candidates else ()
+            solved = any(metric.grids_equal(grid, truth) for grid in grids)
+            is_found = solved or any(metric.grids_equal(c.grid, truth) for c in candidates)
+            seconds = sum(record.seconds.values()) if record else 0.0
+            status = told["tasks"][task_id]["status"]
+            near = share_right(best, truth)
+            found.append(Outcome(task_id, index, status, solved, is_found, best, near, len(candidates), seconds))
+    return found
+
+
+def share_right(grid: np.ndarray, truth: np.ndarray) -> float:
+    """Share of the cells that are right; 0 for another shape."""
+    return float((grid == truth).mean()) if grid.shape == truth.shape else 0.0
+
+
+def summary(rows: Sequence[Outcome], seconds: float) -> str:
+    """Markdown: what was selected beside what was found, and the yield of the time. seconds: of the whole run."""
+    n, solved, found = len(rows), sum(row.solved for row in rows), sum(row.found for row in rows)
+    low, high = metric.wilson(solved, n)
+    lines = [
+        ("outputs", f"{n}"),
+        ("solved by the two attempts", f"{solved} = {solved / n:.1%} (95 % interval {low:.1%} to {high:.1%})"),
+        ("found by the search (oracle)", f"{found} = {found / n:.1%}; {found - solved} lost in the selection"),
+        (
+            "solved per hour",
+            f"{3600 * solved / seconds:.1f} ({solved / seconds:.4f} per second, {seconds:.0f} s in all)",
+        ),
+    ]
+    return _markdown(("", ""), lines)
+
+
+def table(rows: Sequence[Outcome]) -> str:
+    """Markdown, one line an output: solved ones first, then by how near the better attempt came."""
+    ordered = sorted(rows, key=lambda row: (not row.solved, not row.found, -row.near, row.task_id))
+    told = [
+        (
+            row.task_id,
+            str(row.index + 1),
+            "solved"
+            if row.solved
+            else "found, not chosen"
+            if row.found
+            else row.status
+            if row.status != "ok"
+            else "missed",
+            f"{row.near:.1%}",
+            str(row.candidates),
+            f"{row.seconds:.1f}",
+        )
+        for row in ordered
+    ]
+    return _markdown(("task", "output", "result", "cells right", "candidates", "task's seconds"), told)
+
+
+def near_misses(rows: Sequence[Outcome], most: int = 6) -> list[Outcome]:
+    """The unsolved outputs whose better attempt has the right shape and the most right cells."""
+    return sorted((row for row in rows if not row.solved and row.near > 0), key=lambda row: -row.near)[:most]
+
+
+def leak(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> str:
+    """Why a score on `challenges` would not count for this model, or "": a task it has learnt, by id or by content.
+
+    data: folder of the edition it was trained on; the training tasks that the model knows are compared pair by pair.
+    """
+    from ttt_core.model.load import check_directory  # these import torch
+    from ttt_core.model.sources import read_training_tasks, refuse_base, refuse_leaks
+
+    ids = set(check_directory(Path(model)).get("task_ids", ()))
+    try:
+        refuse_base(ids, Path(challenges), transductive=False)
+        if data:
+            known = [task for task in read_training_tasks(Path(data)) if task.id in ids]
+            refuse_leaks(ids, [(t.id, pair) for t in known for pair in (*t.train, *t.test)], Path(challenges))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
