@@ -19,10 +19,11 @@ import torch
 
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.distributed import World
-from ttt_core.model.pretrain import PretrainConfig, ahead, examples, make_net
+from ttt_core.model.pretrain import PretrainConfig, make_net
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import make_optimizers, train_step
+from ttt_core.model.stream import ahead, examples
 
 WARM_UP = 2
 

@@ -2,7 +2,7 @@
 
 Muon for the layers' matrices, AdamW for the rest; warm-up, flat, then a linear fall that ends with the budget. Writes
 a model directory (bf16 safetensors), `checkpoint/` to resume from, and `train_log.jsonl`. Not here: which pairs there
-are (`sources.py`), how they are batched (`corpus.py`), one step and its optimisers (`step.py`).
+are (`sources.py`), how they are batched (`corpus.py`, `stream.py`), one step and its optimisers (`step.py`).
 """
 
 import contextlib
@@ -10,9 +10,6 @@ import dataclasses
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,20 +17,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ttt_core.arc.augment import task_rng
 from ttt_core.errors import InputError
 from ttt_core.model import checkpoint
-from ttt_core.model.corpus import Corpus, Epoch, held_out_batches, make_batch, plan_epoch
+from ttt_core.model.corpus import Corpus, held_out_batches
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
+from ttt_core.model.stream import ahead, examples
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
-AHEAD = 4  # batches made ahead of the step that takes them
 
 
 @dataclass(frozen=True)
@@ -213,43 +209,6 @@ def set_rates(optimizers, peaks: list[list[float]], factor: float) -> None:
     for optimizer, rates in zip(optimizers, peaks, strict=True):
         for group, peak in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = peak * factor
-
-
-def examples(corpus: Corpus, config: PretrainConfig, place: World, progress: dict) -> Iterator[tuple]:
-    """(epoch, batch number, this process's batch, its loss's weight, lengths of the whole batch's sequences) without end."""
-    step, number, part = progress["step"], progress["batch"], slice(place.rank, None, place.size)
-    shares = config.scale_share, config.translate_share
-    for epoch in range(progress["epoch"], 2**31):
-        plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens * place.size, config.max_tokens, *shares)
-        for number in range(number, len(plan.batches)):
-            rng = task_rng(config.seed, f"step {step}")
-            batch, weight = share_of_batch(corpus, plan, number, rng, part, place)
-            yield epoch, number, batch, weight, plan.lengths[plan.batches[number]]
-            step += 1
-        number = 0
-
-
-def share_of_batch(corpus: Corpus, plan: Epoch, number: int, rng, part: slice, place: World) -> tuple[dict, float]:
-    """A process's rows, and the weight that makes the processes' mean of means the mean over the whole batch's targets."""
-    answers = plan.answers[plan.batches[number]]
-    if len(answers[part]) == 0:  # fewer rows than processes: a row that counts nothing
-        return make_batch(corpus, plan, number, rng, slice(0, 1)), 0.0
-    batch = make_batch(corpus, plan, number, rng, part)
-    if place.device.type == "cuda":
-        batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
-    return batch, float(answers[part].sum() * place.size / answers.sum())
-
-
-def ahead(items: Iterator) -> Iterator:
-    """`items`, made by a thread while the taker works."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        pending = deque(pool.submit(next, items) for _ in range(AHEAD))
-        while True:
-            pending.append(pool.submit(next, items))
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def spent(config: PretrainConfig, progress: dict, reserve_s: float, began: float) -> float:
