@@ -19,7 +19,7 @@ from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.prior import prior_of
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
-from ttt_core.config import Config
+from ttt_core.config import Config, DecodeConfig
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.adapt import adapted, start_vectors
@@ -110,7 +110,7 @@ def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: i
         Place(n, index, v, views[n][v])
         for v in range(config.decode.views) for n, task in enumerate(tasks) for index in range(len(task.test))
     ]  # fmt: skip
-    queries = [_query(model, tasks[place.task], place, config.decode.priors) for place in places]
+    queries = [_query(model, tasks[place.task], place, config.decode) for place in places]
     clock, counts = time.monotonic(), Counter()
     beat("decode")
     kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
@@ -192,9 +192,10 @@ def _rescored(
     }
 
 
-def _query(model: LoadedModel, task: Task, place: Place, priors: str) -> Query:
+def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -> Query:
     seen, dihedral = augment.view(place.view, task), place.view.dihedral
-    prior = prior_of(seen, place.index, priors)
+    kinds = {kind: getattr(config, kind) for kind in ("same_shape", "constant_shape", "palette")}
+    prior = prior_of(seen, place.index, **kinds)
     return Query(model.format.query(seen, place.index), dihedral, prior, vector=8 * place.task + dihedral)
 
 
