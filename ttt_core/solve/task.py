@@ -174,12 +174,15 @@ def _rescored(
 ) -> dict[tuple[int, int], tuple[Candidate, ...]]:
     """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views."""
     best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
-    answers, n_views = [], min(config.rescore.views, config.decode.views)
+    n_views, same_kind = min(config.rescore.views, config.decode.views), config.decode.logprobs == config.rescore.logprobs
+    answers, known = [], []
     for place in places:
-        grids = [grid for grid, _ in best[place.task, place.index]] if place.number < n_views else []
-        answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid in grids])
+        own = best[place.task, place.index] if place.number < n_views else []
+        answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid, _ in own])
+        found_with = [by_view.get(place.number, np.nan) if same_kind else np.nan for _, by_view in own]
+        known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with, strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
-    given = score(model, queries, answers, config.rescore, deadline, kept=kept, counts=counts)
+    given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
     for place, values in zip(places, given, strict=True):
         if place.number < n_views:
             scores[place.task, place.index][:, place.number] = values
