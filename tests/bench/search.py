@@ -4,8 +4,8 @@
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
 views in a batch, then its candidates scored one by one; (c) ours. `scoring_speedup` is on the candidates of (b) and (c)
-together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM (width 384) trained here for two minutes on ARC-AGI-1 training in the `digits`
-format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed. Peak memory is what each
+together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM (width 384)
+trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed. Peak memory is what each
 contestant takes beyond what was resident before. With `--at-once 16384` also `together`: a model that is not adapted
 solves all tasks in common batches (`solve_tasks`), against one after the other.
 """
@@ -210,7 +210,8 @@ def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[s
             found_by += Counter({"ours": len(own), "generate": len(theirs), "both": len(both)})
     for name, r in {"recursion": a, "generate": b, "ours": c, "one by one": one_by_one}.items():
         used = "  ".join(f"{stage} {n:,}" for stage, n in r.tokens.items())
-        print(f"  {name:10} search {r.search_s:6.1f} s  score {r.score_s:6.1f} s  peak {r.peak_mib:6.0f} MiB  tokens: {used}")
+        took = f"search {r.search_s:6.1f} s  score {r.score_s:6.1f} s  peak {r.peak_mib:6.0f} MiB"
+        print(f"  {name:10} {took}  tokens: {used}")
     print(f"  candidates {dict(found_by)}, largest difference of a score {gap:.1e} nats, missed {missed}")
     return {
         "speedup_vs_recursive": a.search_s / c.search_s,
@@ -239,7 +240,9 @@ def main(
     model: Path = typer.Option(None, help="a model directory instead of the two models"),
     format: str = typer.Option(None, help="its format, where it is neither grid nor digits"),
     device: str = "cpu",
-    dtype: str = typer.Option("float32", help="with bfloat16, candidates near the floor may differ between contestants"),
+    dtype: str = typer.Option(
+        "float32", help="with bfloat16, candidates near the floor may differ between contestants"
+    ),
     tasks: int = 12,
     views: int = 16,
     train_s: float = 120.0,

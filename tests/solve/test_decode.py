@@ -29,7 +29,8 @@ def queries(model, rng, n, **options):
 @settings(max_examples=10, deadline=None)
 @given(
     st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.booleans(), st.integers(1, 3), st.integers(5, 16),
-    st.sampled_from(["model", "renormalised"]), st.sampled_from([Prior(), Prior(0, 1), Prior(1, 0, frozenset({0, 1, 2}))]),
+    st.sampled_from(["model", "renormalised"]),
+    st.sampled_from([Prior(), Prior(0, 1), Prior(1, 0, frozenset({0, 1, 2}))]),
 )  # fmt: skip
 def test_search_equals_brute_force(seed, name, terminated, max_side, tokens, logprobs, prior):
     grammar = Grammar(15, 10, 13, terminated or name == "grid", max_side)  # GridLM's rows have ends

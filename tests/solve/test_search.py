@@ -20,6 +20,7 @@ from ttt_core.solve.decode import decode, search
 from ttt_core.solve.rescore import rescore, score
 from ttt_core.solve.task import solve_task, solve_tasks
 
+
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.integers(0, 6))
 def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, name, n_drafts):

@@ -1,4 +1,4 @@
-"""Tiny random models with tiny grammars, tasks for them, and the plainest way to score an answer: the oracles of search."""
+"""Tiny random models with tiny grammars, tasks for them, and the plainest ways to score and search: the oracles."""
 
 from dataclasses import replace
 

@@ -14,8 +14,8 @@ def prior_of(task: Task, index: int, *, same_shape: bool, constant_shape: bool, 
     """The prior of the answer to test input `index`, of the kinds asked for.
 
     same_shape: the input's, where every output has its input's. constant_shape: the outputs', where these are at least
-    two and have one shape; the input's goes first. palette: the colours of the input and of all outputs, where each output
-    is so explained by its input and the other outputs.
+    two and have one shape; the input's goes first. palette: the colours of the input and of all outputs, where each
+    output is so explained by its input and the other outputs.
     """
     test_input, shapes = task.test[index].input, {pair.output.shape for pair in task.train}
     height, width = 0, 0
@@ -33,4 +33,3 @@ def _palette(task: Task, test_input: np.ndarray) -> frozenset[int]:
         if not made <= shown.union(*outputs[:i], *outputs[i + 1 :]):
             return Prior().colors
     return frozenset(set(np.unique(test_input).tolist()).union(*outputs))
-

@@ -117,7 +117,9 @@ def _drafts(model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray
         columns.append(prefixes.lengths[q] + np.arange(sizes[q]))
         start += sizes[q]
     off = np.zeros((1, children.shape[1]))
-    return Drafts(children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes)
+    return Drafts(
+        children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes
+    )
 
 
 def _search(
@@ -192,7 +194,9 @@ def _advanced(model, front: Frontier, drafts: Drafts, scores, branch, token, cou
     sees = front.sees[torch.from_numpy(branch).to(front.sees.device)]  # (R, S)
     logprobs = drafts.logprobs[entry]
     if len(away):
-        cells = model.format.positions(front.prefixes.lengths[owner], np.full(len(branch), depth), state.rows, state.cols)
+        cells = model.format.positions(
+            front.prefixes.lengths[owner], np.full(len(branch), depth), state.rows, state.cols
+        )
         logprobs[away] = _passed(model, front, active, row, slot, token[away], cells[away], sees[away])
     sees = torch.nn.functional.pad(sees, (0, max(0, int(used.max()) - sees.shape[1])))
     sees[np.arange(len(branch)), column] = True
@@ -200,8 +204,8 @@ def _advanced(model, front: Frontier, drafts: Drafts, scores, branch, token, cou
     counts["search_unshared"] += int((front.prefixes.lengths[owner] + depth + 1).sum())
     spent = front.spent + np.bincount(owner, minlength=len(front.asked))
     return replace(
-        front, used=used, spent=spent, owner=owner, total=scores[branch, token], entry=entry, sees=sees, logprobs=logprobs,
-        tokens=np.append(front.tokens[branch], token[:, None].astype(np.int16), axis=1),
+        front, used=used, spent=spent, owner=owner, total=scores[branch, token], entry=entry, sees=sees,
+        logprobs=logprobs, tokens=np.append(front.tokens[branch], token[:, None].astype(np.int16), axis=1),
         state=model.format.grammar.advance(state, token),
     )  # fmt: skip
 

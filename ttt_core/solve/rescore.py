@@ -34,7 +34,7 @@ def rescore(
     known: Sequence[dict[bytes, float]] | None = None,
     counts: Counter | None = None,
 ) -> np.ndarray:
-    """(candidates, views) nats of `grids`, in the task's own orientation. queries: one a view. The rest: see `score`."""
+    """(candidates, views) nats of `grids`, in the task's own orientation; queries: one a view; rest: see `score`."""
     answers = [[answer_ids(model.format.grammar, apply(view, grid)) for grid in grids] for view in views]
     given = score(model, queries, answers, config, deadline, kept=kept, known=known, counts=counts)
     return np.array(given).reshape(len(views), -1).T
@@ -53,16 +53,19 @@ def score(
 ) -> list[np.ndarray]:
     """Per query the log-probs, nats, of its `answers`, token ids (T,) with their end.
 
-    NaN where the deadline (monotonic seconds) came first or the model has no room. kept: see `prefix.batches`. known: per
-    query log-probs that its search has found, by the bytes of the token ids; they are not computed again. counts: gets
-    the tokens of "score", and "score_unshared", what scoring one by one takes.
+    NaN where the deadline (monotonic seconds) came first or the model has no room. kept: see `prefix.batches`. known:
+    per query log-probs that its search has found, by the bytes of the token ids; they are not computed again. counts:
+    gets the tokens of "score", and "score_unshared", what scoring one by one takes.
     """
     counts, known = Counter() if counts is None else counts, known or [{}] * len(queries)
-    scores = [np.array([got.get(ids.tobytes(), np.nan) for ids in own]) for got, own in zip(known, answers, strict=True)]
+    scores = [
+        np.array([got.get(ids.tobytes(), np.nan) for ids in own]) for got, own in zip(known, answers, strict=True)
+    ]
     counts["score_unshared"] += sum(len(q.prefix) + len(ids) for q, own in zip(queries, answers) for ids in own)
     room = [prefix.context(model) - len(query.prefix) for query in queries]
     fitting = [
-        [a for a, ids in enumerate(own) if np.isnan(scores[q][a]) and len(ids) <= room[q]] for q, own in enumerate(answers)
+        [a for a, ids in enumerate(own) if np.isnan(scores[q][a]) and len(ids) <= room[q]]
+        for q, own in enumerate(answers)
     ]
     asked = [q for q, own in enumerate(fitting) if own]
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, kept=kept, only=asked):
@@ -92,6 +95,8 @@ def _sum(model: LoadedModel, query: Query, answer: np.ndarray, ahead: np.ndarray
     """The log-prob of an answer, its end included; NaN if renormalised and not allowed."""
     if config.logprobs == "renormalised":
         bounds = limits([prefix.context(model) - len(query.prefix)] * len(answer), [query.prior] * len(answer))
-        ahead = prefix.renormalised(ahead, model.format.grammar.allowed(trie.states(answer, model.format.grammar), bounds))
+        ahead = prefix.renormalised(
+            ahead, model.format.grammar.allowed(trie.states(answer, model.format.grammar), bounds)
+        )
     total = float(ahead[np.arange(len(answer)), answer].sum())
     return total if np.isfinite(total) else np.nan

@@ -28,7 +28,8 @@ from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import score
 from ttt_core.solve.vote import select
 
-Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]  # by shape and cells: a grid, its log-prob by view that found it
+# By shape and cells: a grid, and its log-prob by view that found it.
+Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]
 
 
 def solve_task(
@@ -72,8 +73,8 @@ def solve_tasks(
 ) -> list[TaskResult]:
     """The records of `tasks`, whose views go through the model together, in batches of config.decode.batch_tokens.
 
-    The candidates are those of `solve_task`. seconds: each task's share; notes: the tokens of all `together`. InputError
-    if config.adapt is to adapt the model to each.
+    The candidates are those of `solve_task`. seconds: each task's share; notes: the tokens of all `together`.
+    InputError if config.adapt is to adapt the model to each.
     """
     if config.adapt.method != "none":
         raise InputError(f"adapt.method={config.adapt.method}: tasks solved together share the model; set it to none")
@@ -128,12 +129,8 @@ def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: i
     for n, task in enumerate(tasks):
         own = tuple(candidates[n, index] for index in range(len(task.test)))
         attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(own, task.test, strict=True))
-        records.append(
-            TaskResult(
-                task.id, "ok", attempts=attempts, candidates=own, views=tuple(map(str, views[n])), seconds=seconds,
-                peak_gib=peak_gib, notes=notes,
-            )  # fmt: skip
-        )
+        options = {"attempts": attempts, "candidates": own, "views": tuple(map(str, views[n])), "seconds": seconds}
+        records.append(TaskResult(task.id, "ok", **options, peak_gib=peak_gib, notes=notes))
     return records
 
 
@@ -174,7 +171,8 @@ def _rescored(
 ) -> dict[tuple[int, int], tuple[Candidate, ...]]:
     """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views."""
     best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
-    n_views, same_kind = min(config.rescore.views, config.decode.views), config.decode.logprobs == config.rescore.logprobs
+    n_views = min(config.rescore.views, config.decode.views)
+    same_kind = config.decode.logprobs == config.rescore.logprobs
     answers, known = [], []
     for place in places:
         own = best[place.task, place.index] if place.number < n_views else []
@@ -204,4 +202,9 @@ def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:
     """Those found in most views first, then the most probable; rounded, so that no rounding error decides."""
-    return [found[key] for key in sorted(found, key=lambda k: (-len(found[k][1]), -round(max(found[k][1].values()), 4), k))]
+
+    def order(key: bytes) -> tuple:
+        by_view = found[key][1]
+        return -len(by_view), -round(max(by_view.values()), 4), key
+
+    return [found[key] for key in sorted(found, key=order)]
