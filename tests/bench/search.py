@@ -3,11 +3,12 @@
     python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
-views in a batch, then its candidates scored one by one; (c) ours. `scoring_speedup` is on the candidates of (b) and (c)
-together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM (width 384)
-trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed. Peak memory is what each
-contestant takes beyond what was resident before. With `--at-once 16384` also `together`: a model that is not adapted
-solves all tasks in common batches (`solve_tasks`), against one after the other.
+views in a batch, then its candidates scored one by one; (c) ours. `scoring_speedup` is on the candidates of (b) and
+(c) together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM
+(width 384) trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted
+to each task for `--adapt-steps` steps, untimed. Peak memory is what each contestant takes beyond what was resident
+before. With `--at-once 16384` also `together`: a model that is not adapted solves all tasks in common batches
+(`solve_tasks`), against one after the other.
 """
 
 import ctypes

@@ -20,7 +20,8 @@ ROOM = 64  # columns beyond those in use that a buffer is made with; it grows by
 class Place:
     """Where the pass under way reads and writes.
 
-    rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens; end: columns that are read. kept: whether what is written stays; else a row may stand in `rows` more than once.
+    rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens; end: columns that are read. kept:
+    whether what is written stays; else a row may stand in `rows` more than once.
     """
 
     rows: Tensor | None
