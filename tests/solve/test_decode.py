@@ -70,6 +70,21 @@ def test_answers_do_not_depend_on_when_the_cache_is_compacted(name, monkeypatch)
     assert len(parts) >= SMALL.max_tokens() - 2
 
 
+@pytest.mark.parametrize("name", ["grid", "llama"])
+def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatch):
+    model, passes, real = loaded(name), [], decode_module.prefix.grow
+    asked = queries(model, np.random.default_rng(1), 6)
+    monkeypatch.setattr(decode_module.prefix, "grow", lambda *args: passes.append(args[4].size) or real(*args))
+    answers, padded = [], []
+    for padding in (1, 10**6):
+        monkeypatch.setattr(decode_module, "PADDING", padding)
+        answers.append(decode(model, asked, EVERYTHING, float("inf")))
+        padded.append(sum(passes))
+        passes.clear()
+    same(*answers)
+    assert padded[0] < padded[1]  # tokens that went through the model, padding included
+
+
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 4), st.integers(1, 40), st.sampled_from(sorted(MODELS)))
 def test_under_caps_too_answers_do_not_depend_on_batch_order_or_drafts(seed, branches, tokens, name):

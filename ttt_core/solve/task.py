@@ -115,7 +115,7 @@ def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: i
     clock, counts = time.monotonic(), Counter()
     beat("decode")
     kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
-    found = _decode(model, places, queries, config, share_of(deadline, 0.6), kept, counts)
+    found = _decode(model, places, queries, config, deadline, kept, counts)
     decoded = time.monotonic()
     beat("rescore")
     candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
@@ -140,11 +140,12 @@ def _decode(
     """Per task and test input: answers in the task's own orientation, with the views that found them.
 
     The first views are searched from nothing, what they find is drafted in the others. A test input for which no view
-    has an answer above the floor gets every view's greedy answer instead.
+    has an answer above the floor, or none by 0.6 of the time, gets every view's greedy answer instead.
     """
     grammar = model.format.grammar
     found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
-    for options in (config.decode, dataclasses.replace(config.decode, search="greedy")):
+    greedy = dataclasses.replace(config.decode, search="greedy")
+    for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
         asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
         def drafts(i: int, asked=asked) -> list[np.ndarray]:
@@ -154,7 +155,7 @@ def _decode(
 
         first = sum(places[i].number < config.decode.draft_views for i in asked)
         answered = search(
-            model, [queries[i] for i in asked], options, deadline, drafts=drafts, first=first,
+            model, [queries[i] for i in asked], options, until, drafts=drafts, first=first,
             kept=kept if options is config.decode else None, counts=counts,
         )  # fmt: skip
         for i, answers in answered:
