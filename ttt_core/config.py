@@ -72,7 +72,9 @@ class DecodeConfig:
     max_branches: int = 64  # live branches of one view at most; the least probable are cut
     max_tokens: int = 8192  # tokens visited in one view; after that only its most probable branch goes on
     answer_tokens: int = 931  # of one answer at most, its end included; a grid of 30 x 30 has 931
-    priors: typing.Literal["none", "shape", "palette", "both"] = "both"  # where they hold on every demonstration
+    same_shape: bool = True  # answers have the input's shape where all demonstrations do
+    constant_shape: bool = False  # else the outputs' shape where they have one; misleads in ARC-AGI-2 (arc/prior.py)
+    palette: bool = True  # only the input's and the outputs' colours, where these explain all demonstrations
     logprobs: typing.Literal["model", "renormalised"] = "model"  # renormalised: shared out among what the grammar allows
     batch_tokens: int = 16384  # prefix tokens of one batch of views at most, at least one view; cached: twice as many
     draft_views: int = 4  # views searched from nothing; what they find is drafted in the others

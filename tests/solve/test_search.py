@@ -1,5 +1,6 @@
 """Drafting, batching and shared prefixes change the work of search and scoring, never what comes out."""
 
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -8,81 +9,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from ttt_core.arc.augment import Augmentation, apply, draw_views, task_rng, view
-from ttt_core.arc.encode import DIGITS, GridFormat, answer_grid, answer_ids
-from ttt_core.arc.grammar import Grammar
+from tests.solve.tiny import MODELS, SMALL, a_query, a_task, flat, loaded, one_by_one, same
+from ttt_core.arc.augment import Augmentation, apply, draw_views
+from ttt_core.arc.encode import answer_ids
+from ttt_core.arc.grammar import Grammar, Prior
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
-from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.load import LoadedModel
+from ttt_core.errors import InputError
+from ttt_core.solve import decode as decode_module
 from ttt_core.solve import trie
 from ttt_core.solve.decode import decode, search
-from ttt_core.solve.prefix import Query
-from ttt_core.solve.rescore import rescore
-from ttt_core.solve.task import solve_task
-
-SMALL = Grammar(vocab_size=15, row_end=10, end=13, max_side=2)
-SIZES = {"vocab_size": 15, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-
-
-def grid_model(format):
-    return GridLM(GridLMConfig(width=32, layers=2, heads=2, hidden=48, task_ids=["a"] * 8))
-
-
-def gpt2_model(format):
-    return GPT2LMHeadModel(GPT2Config(vocab_size=15, n_positions=512, n_embd=32, n_layer=2, n_head=2))
-
-
-def llama_model(format):
-    return LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=2, num_key_value_heads=1))
-
-
-def eager_model(format):
-    return LlamaForCausalLM._from_config(LlamaConfig(**SIZES, num_attention_heads=2), attn_implementation="eager")
-
-
-MODELS = {
-    "grid": (grid_model, GridFormat(grammar=SMALL)),
-    "gpt2": (gpt2_model, replace(DIGITS, grammar=SMALL)),
-    "llama": (llama_model, replace(DIGITS, grammar=SMALL)),
-    "eager": (eager_model, replace(DIGITS, grammar=SMALL)),
-}
-
-
-def loaded(name: str, seed: int = 0) -> LoadedModel:
-    """A random model whose answers are neither certain nor flat."""
-    torch.manual_seed(seed)
-    build, format = MODELS[name]
-    net = build(format).eval()
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim == 2:
-                parameter.normal_(std=0.25)
-    cpu = torch.device("cpu")
-    return LoadedModel(net, format, cpu, torch.float32, adapter_dtype=torch.float32, path=None, sha256="")
-
-
-def a_task(rng) -> Task:
-    def grid():
-        return rng.integers(0, 10, rng.integers(1, 3, size=2)).astype(np.uint8)
-
-    return Task("t", tuple(Pair(grid(), grid()) for _ in range(2)), (Pair(grid(), None), Pair(grid(), None)))
-
-
-def a_query(model, task, augmentation, index=0):
-    return Query(model.format.query(view(augmentation, task), index), augmentation.dihedral)
-
-
-def as_dict(answers):
-    return [{tuple(map(int, ids)): logprob for ids, logprob in found} for found in answers]
-
-
-def same(left, right, tolerance=1e-4):
-    for a, b in zip(as_dict(left), as_dict(right), strict=True):
-        assert set(a) == set(b)
-        assert all(abs(a[key] - b[key]) < tolerance for key in a)
+from ttt_core.solve.rescore import rescore, score
+from ttt_core.solve.task import solve_task, solve_tasks
 
 
 @settings(max_examples=12, deadline=None)
@@ -107,34 +46,6 @@ def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, nam
     same(plain, drafted)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_answers_do_not_depend_on_batch_size_or_order(name):
-    model, rng = loaded(name), np.random.default_rng(1)
-    task = a_task(rng)
-    queries = [a_query(model, task, augmentation, i % 2) for i, augmentation in enumerate(draw_views(task, 6, rng))]
-    config = DecodeConfig(floor=1e-4, max_branches=10_000)
-    whole = decode(model, queries, config, float("inf"))
-    assert sum(map(len, whole)) > 0
-    same(whole, decode(model, queries, DecodeConfig(floor=1e-4, max_branches=10_000, batch_tokens=1), float("inf")))
-    same(whole, decode(model, queries[::-1], config, float("inf"))[::-1])
-
-
-def one_by_one(model, query, answer):
-    """Log-prob of an answer by a plain pass over prefix and answer, no cache, no batch."""
-    ids, positions = list(query.prefix.ids), list(query.prefix.positions)
-    state = model.format.grammar.start(1)
-    for step, token in enumerate(answer):
-        positions.append(model.format.positions(np.array([len(query.prefix)]), step, state.rows, state.cols)[0])
-        ids.append(token)
-        state = model.format.grammar.advance(state, np.array([token]))
-    inputs = {"input_ids": torch.tensor([ids]), "position_ids": torch.from_numpy(np.array(positions))[None]}
-    if model.format.name == "grid":
-        inputs["task_ids"] = inputs["dihedral_ids"] = torch.tensor([query.dihedral])
-    with torch.no_grad():
-        logprobs = torch.log_softmax(model.net(**inputs).logits.double()[0], -1).numpy()
-    return sum(logprobs[len(query.prefix) - 1 + t, token] for t, token in enumerate(answer))
-
-
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.sampled_from([16, 512, 16384]))
 def test_rescoring_equals_scoring_one_by_one(seed, name, batch_tokens):
@@ -154,7 +65,7 @@ def test_a_task_has_the_same_candidates_with_and_without_drafts_and_takes_fewer_
     task = a_task(np.random.default_rng(3))
     if name == "grid":
         model.net.set_tasks(model.net.task_vectors.weight)
-    base = DecodeConfig(floor=1e-4, max_branches=10_000)
+    base = DecodeConfig(floor=1e-4, max_branches=10_000, same_shape=False, palette=False)
     plain, drafted, apart = (
         solve_task(model, task, Config(adapt=AdaptConfig(method="none"), decode=replace(base, **options)), seed=0)
         for options in ({"drafts": 0}, {}, {"batch_tokens": 1})
@@ -186,19 +97,73 @@ def test_a_trie_holds_each_beginning_once_and_knows_its_ancestors():
     assert len(tree) == 3 + 2 + 3 and [len(path) for path in tree.paths] == [3, 3, 6]
     for answer, path in zip(answers, tree.paths, strict=True):
         assert tree.tokens[list(path)].tolist() == answer[:-1].tolist()
-        assert np.flatnonzero(tree.ancestry()[path[-1]]).tolist() == sorted(path) and tree.path(path[-1]) == list(path)
+        assert np.flatnonzero(tree.ancestry()[path[-1]]).tolist() == sorted(path)
+        assert tree.depth[path].tolist() == list(range(len(path)))
+        assert tree.children[0, answer[0]] == path[0] and tree.children[path[-1] + 1, 13] == -1
+
+
+@pytest.mark.parametrize("logprobs", ["model", "renormalised"])
+def test_search_and_scoring_agree_and_the_record_says_what_it_holds(logprobs):
+    model, rng = loaded("grid"), np.random.default_rng(5)
+    task = a_task(rng)
+    views = draw_views(task, 4, rng)
+    queries = [a_query(model, task, seen, prior=Prior(colors=frozenset(range(8)))) for seen in views]
+    config = DecodeConfig(floor=1e-4 if logprobs == "model" else 5e-3, max_branches=10_000, logprobs=logprobs)
+    found = decode(model, queries, config, float("inf"))
+    answers = [[ids for ids, _ in own] for own in found]
+    scores = score(model, queries, answers, RescoreConfig(logprobs=logprobs), float("inf"))
+    assert sum(map(len, answers)) > 5
+    for own, again in zip(found, scores, strict=True):
+        assert np.allclose([logprob for _, logprob in own], again, atol=1e-4)
+    other = RescoreConfig(logprobs="model" if logprobs == "renormalised" else "renormalised")
+    assert not np.allclose(np.concatenate(scores), np.concatenate(score(model, queries, answers, other, float("inf"))))
+    config = Config(adapt=AdaptConfig(method="none"), decode=config, rescore=RescoreConfig(logprobs=logprobs))
+    assert solve_task(model, task, config, seed=0).notes["logprobs"] == logprobs
 
 
 @pytest.mark.parametrize("name", ["grid", "llama"])
-def test_a_rambling_model_ends_at_the_cap_with_valid_partial_results(name):
-    model = loaded(name)
-    with torch.no_grad():  # a flat distribution: nothing is ever certain
-        for parameter in model.net.get_output_embeddings().parameters():
-            parameter.zero_()
-    task = a_task(np.random.default_rng(0))
-    queries = [a_query(model, task, v) for v in draw_views(task, 4, task_rng(0, "t", "views"))]
-    counts = Counter()
-    config = DecodeConfig(floor=1e-12, max_branches=8)
-    for _, found in search(model, queries, config, float("inf"), counts=counts):
-        assert all(answer_grid(SMALL, ids).ndim == 2 for ids, _ in found)
-    assert counts["search"] <= 4 * 8 * SMALL.max_tokens()
+@pytest.mark.parametrize("batch_tokens", [200, 16384])
+def test_tasks_solved_together_have_the_records_they_have_alone(name, batch_tokens):
+    model, rng = loaded(name), np.random.default_rng(7)
+    tasks = [a_task(rng, f"t{i}", tests=1 + i % 2) for i in range(4)]
+    if name == "grid":  # it knows two of them by vectors of their own
+        model.net.config.task_ids = ["t0", "other", "t3"]
+        model.net.set_tasks(torch.randn(3, 32, generator=torch.Generator().manual_seed(0)))
+    decode = DecodeConfig(views=6, draft_views=2, floor=1e-3, batch_tokens=batch_tokens)
+    config = Config(adapt=AdaptConfig(method="none"), decode=decode)
+    vectors = getattr(model.net, "task_vectors", None)
+    together = solve_tasks(model, tasks, config, seed=0)
+    assert getattr(model.net, "task_vectors", None) is vectors
+    for task, record in zip(tasks, together, strict=True):
+        alone = solve_task(model, task, config, seed=0)
+        assert record.task_id == task.id and record.views == alone.views and record.notes["together"] == 4
+        for ours, theirs in zip(record.candidates, alone.candidates, strict=True):
+            assert ours and [c.found_in for c in ours] == [c.found_in for c in theirs]
+            assert all(np.array_equal(a.grid, b.grid) for a, b in zip(ours, theirs, strict=True))
+            assert np.allclose([c.logprobs for c in ours], [c.logprobs for c in theirs], atol=1e-4)
+        for ours, theirs in zip(record.attempts, alone.attempts, strict=True):
+            assert np.array_equal(ours[0], theirs[0]) and np.array_equal(ours[1], theirs[1])
+
+
+def test_tasks_are_not_solved_together_where_each_is_to_be_adapted_to():
+    with pytest.raises(InputError, match="adapt.method=lora"):
+        solve_tasks(loaded("grid"), [a_task(np.random.default_rng(0))], Config(), seed=0)
+
+
+@pytest.mark.parametrize("greedy_s", [0.01, 100.0])
+def test_a_search_without_an_answer_by_its_time_leaves_time_for_greedy_answers(greedy_s, monkeypatch):
+    model, clock, real = flat("grid", Grammar(15, 10, 13)), [0.0], decode_module._level
+    side = np.zeros((10, 10), np.uint8)  # all answers have 111 tokens
+    task = Task("t", (Pair(side, side + 1),), (Pair(side),))
+
+    def level(model, front, drafts, bounds, config, *rest):
+        clock[0] += 1.0 if config.search == "dfs" else greedy_s
+        return real(model, front, drafts, bounds, config, *rest)
+
+    monkeypatch.setattr(decode_module, "_level", level)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    decode = DecodeConfig(views=2, floor=1e-300, max_branches=4)
+    config = Config(adapt=AdaptConfig(method="none"), decode=decode)
+    [candidates] = solve_task(model, task, config, seed=0, deadline=60.0).candidates
+    assert bool(candidates) == (greedy_s < 1)  # where greedy is as slow as the search there is nothing to keep
+    assert all(c.grid.shape == (10, 10) for c in candidates)

@@ -14,7 +14,7 @@ from ttt_core.arc.tasks import MAX_SIDE, N_COLORS
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Of B partial answers, int64 (B,) each: complete `rows`, cells in the open row `cols`, `width` (0: not yet known)."""
+    """Of B partial answers, int64 (B,) each: complete `rows`, cells in the open row `cols`, `width` (0: not known)."""
 
     rows: np.ndarray
     cols: np.ndarray
@@ -36,7 +36,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """Priors of B answers, int64 (B,) and bool (B, 10), and how many tokens each may have, its end included, int64 (B,)."""
+    """Priors of B answers, int64 (B,) and bool (B, 10), and the tokens each may have, its end included, int64 (B,)."""
 
     tokens: np.ndarray
     height: np.ndarray

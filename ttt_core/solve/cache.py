@@ -1,8 +1,8 @@
 """A KV cache whose rows are queries and whose columns are tokens of a tree: a prefix, then branches that share it.
 
-Rows need not be equally long; a pass writes its tokens at its rows' own ends, in place, and a mask says who sees whom, so
-that branches fork without a copy. Any model that takes transformers' caches and (B, 1, T, S) masks serves. Not here: what
-the tokens are.
+Rows need not be equally long; a pass writes its tokens at its rows' own ends, in place, and a mask says who sees whom,
+so that branches fork without a copy. Any model that takes transformers' caches and (B, 1, T, S) masks serves. Not here:
+what the tokens are.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ ROOM = 64  # columns beyond those in use that a buffer is made with; it grows by
 
 @dataclass(eq=False)
 class Place:
-    """Where the pass under way reads and writes. rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens.
+    """Where the pass under way reads and writes.
 
-    end: columns that are read. kept: whether what is written stays; else a row may stand in `rows` more than once.
+    rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens; end: columns that are read. kept:
+    whether what is written stays; else a row may stand in `rows` more than once.
     """
 
     rows: Tensor | None
@@ -101,8 +102,8 @@ def empty() -> TreeCache:
 def tree_mask(sees: Tensor, own: Tensor, used: np.ndarray, kept: bool) -> tuple[Tensor, Tensor]:
     """The mask (A, 1, T, S) of a pass and the columns (A, T) of its tokens.
 
-    sees: bool (A, T, W), which older columns each token attends to; own: bool (A or 1, T, T), which new ones; used: (A,)
-    columns in use, behind which the new ones stand if kept, else behind the longest.
+    sees: bool (A, T, W), which older columns each token attends to; own: bool (A or 1, T, T), which new ones; used:
+    (A,) columns in use, behind which the new ones stand if kept, else behind the longest.
     """
     A, T, _ = sees.shape
     end = int(used.max()) + T

@@ -22,6 +22,7 @@ from ttt_core.solve import prefix, trie
 from ttt_core.solve.prefix import Prefixes, Query
 
 Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-prob
+PADDING, GPU_PADDING = 32, 2048  # padded tokens that take about as long as one more pass
 SLACK = 64  # columns that a compacted cache may grow by before it is looked at again
 
 
@@ -117,7 +118,9 @@ def _drafts(model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray
         columns.append(prefixes.lengths[q] + np.arange(sizes[q]))
         start += sizes[q]
     off = np.zeros((1, children.shape[1]))
-    return Drafts(children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes)
+    return Drafts(
+        children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes
+    )
 
 
 def _search(
@@ -192,7 +195,9 @@ def _advanced(model, front: Frontier, drafts: Drafts, scores, branch, token, cou
     sees = front.sees[torch.from_numpy(branch).to(front.sees.device)]  # (R, S)
     logprobs = drafts.logprobs[entry]
     if len(away):
-        cells = model.format.positions(front.prefixes.lengths[owner], np.full(len(branch), depth), state.rows, state.cols)
+        cells = model.format.positions(
+            front.prefixes.lengths[owner], np.full(len(branch), depth), state.rows, state.cols
+        )
         logprobs[away] = _passed(model, front, active, row, slot, token[away], cells[away], sees[away])
     sees = torch.nn.functional.pad(sees, (0, max(0, int(used.max()) - sees.shape[1])))
     sees[np.arange(len(branch)), column] = True
@@ -200,22 +205,37 @@ def _advanced(model, front: Frontier, drafts: Drafts, scores, branch, token, cou
     counts["search_unshared"] += int((front.prefixes.lengths[owner] + depth + 1).sum())
     spent = front.spent + np.bincount(owner, minlength=len(front.asked))
     return replace(
-        front, used=used, spent=spent, owner=owner, total=scores[branch, token], entry=entry, sees=sees, logprobs=logprobs,
-        tokens=np.append(front.tokens[branch], token[:, None].astype(np.int16), axis=1),
+        front, used=used, spent=spent, owner=owner, total=scores[branch, token], entry=entry, sees=sees,
+        logprobs=logprobs, tokens=np.append(front.tokens[branch], token[:, None].astype(np.int16), axis=1),
         state=model.format.grammar.advance(state, token),
     )  # fmt: skip
 
 
 def _passed(model, front: Frontier, active, row, slot, token, cells, sees: Tensor) -> np.ndarray:
     """Log-probs (N, V) after N new tokens, each in its query's `row` of `active` and `slot`."""
-    shape = (len(active), int(slot.max()) + 1)  # (A, T)
-    ids, positions = np.zeros(shape, np.int64), np.ones((*shape, *cells.shape[1:]), np.int64)
-    ids[row, slot], positions[row, slot] = token, cells
-    wide = torch.zeros(*shape, sees.shape[1], dtype=torch.bool, device=sees.device)
-    wide[row, slot] = sees
-    own = torch.eye(shape[1], dtype=torch.bool, device=sees.device)[None]
-    logits = prefix.grow(model, front.prefixes, active, front.used[active], ids, positions, wide, own)
-    return prefix.logprobs_of(logits[row, slot])
+    logprobs = np.empty((len(row), front.logprobs.shape[1]))
+    for first, last in _runs(np.bincount(row), PADDING if model.device.type == "cpu" else GPU_PADDING):
+        now = np.flatnonzero((slot >= first) & (slot < last))
+        rows, r = np.unique(row[now], return_inverse=True)
+        t, queries = slot[now] - first, active[rows]
+        shape = (len(rows), int(t.max()) + 1)  # (A, T)
+        ids, positions = np.zeros(shape, np.int64), np.ones((*shape, *cells.shape[1:]), np.int64)
+        ids[r, t], positions[r, t] = token[now], cells[now]
+        wide = torch.zeros(*shape, sees.shape[1], dtype=torch.bool, device=sees.device)
+        wide[r, t] = sees[now]
+        own = torch.eye(shape[1], dtype=torch.bool, device=sees.device)[None]
+        used = front.used[queries] + first
+        logits = prefix.grow(model, front.prefixes, queries, used, ids, positions, wide, own)
+        logprobs[now] = prefix.logprobs_of(logits[r, t])
+    return logprobs
+
+
+def _runs(sizes: np.ndarray, padding: int) -> list[tuple[int, int]]:
+    """Slots as one pass, or as two where that spares `padding`: the second for the queries with many branches alone."""
+    most, ends = int(sizes.max()), np.unique(sizes)
+    spared = np.array([(sizes <= end).sum() * (most - end) for end in ends])
+    end = int(ends[spared.argmax()])
+    return [(0, most)] if spared.max() < padding else [(0, end), (end, most)]
 
 
 def _compacted(front: Frontier, drafts: Drafts, most: int) -> list[Frontier]:

@@ -19,7 +19,7 @@ from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.prior import prior_of
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
-from ttt_core.config import Config
+from ttt_core.config import Config, DecodeConfig
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.adapt import adapted, start_vectors
@@ -28,7 +28,8 @@ from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import score
 from ttt_core.solve.vote import select
 
-Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]  # by shape and cells: a grid, its log-prob by view that found it
+# By shape and cells: a grid, and its log-prob by view that found it.
+Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]
 
 
 def solve_task(
@@ -72,8 +73,8 @@ def solve_tasks(
 ) -> list[TaskResult]:
     """The records of `tasks`, whose views go through the model together, in batches of config.decode.batch_tokens.
 
-    The candidates are those of `solve_task`. seconds: each task's share; notes: the tokens of all `together`. InputError
-    if config.adapt is to adapt the model to each.
+    The candidates are those of `solve_task`. seconds: each task's share; notes: the tokens of all `together`.
+    InputError if config.adapt is to adapt the model to each.
     """
     if config.adapt.method != "none":
         raise InputError(f"adapt.method={config.adapt.method}: tasks solved together share the model; set it to none")
@@ -110,11 +111,11 @@ def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: i
         Place(n, index, v, views[n][v])
         for v in range(config.decode.views) for n, task in enumerate(tasks) for index in range(len(task.test))
     ]  # fmt: skip
-    queries = [_query(model, tasks[place.task], place, config.decode.priors) for place in places]
+    queries = [_query(model, tasks[place.task], place, config.decode) for place in places]
     clock, counts = time.monotonic(), Counter()
     beat("decode")
     kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
-    found = _decode(model, places, queries, config, share_of(deadline, 0.6), kept, counts)
+    found = _decode(model, places, queries, config, deadline, kept, counts)
     decoded = time.monotonic()
     beat("rescore")
     candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
@@ -128,12 +129,8 @@ def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: i
     for n, task in enumerate(tasks):
         own = tuple(candidates[n, index] for index in range(len(task.test)))
         attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(own, task.test, strict=True))
-        records.append(
-            TaskResult(
-                task.id, "ok", attempts=attempts, candidates=own, views=tuple(map(str, views[n])), seconds=seconds,
-                peak_gib=peak_gib, notes=notes,
-            )  # fmt: skip
-        )
+        options = {"attempts": attempts, "candidates": own, "views": tuple(map(str, views[n])), "seconds": seconds}
+        records.append(TaskResult(task.id, "ok", **options, peak_gib=peak_gib, notes=notes))
     return records
 
 
@@ -143,11 +140,12 @@ def _decode(
     """Per task and test input: answers in the task's own orientation, with the views that found them.
 
     The first views are searched from nothing, what they find is drafted in the others. A test input for which no view
-    has an answer above the floor gets every view's greedy answer instead.
+    has an answer above the floor, or none by 0.6 of the time, gets every view's greedy answer instead.
     """
     grammar = model.format.grammar
     found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
-    for options in (config.decode, dataclasses.replace(config.decode, search="greedy")):
+    greedy = dataclasses.replace(config.decode, search="greedy")
+    for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
         asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
         def drafts(i: int, asked=asked) -> list[np.ndarray]:
@@ -157,7 +155,7 @@ def _decode(
 
         first = sum(places[i].number < config.decode.draft_views for i in asked)
         answered = search(
-            model, [queries[i] for i in asked], options, deadline, drafts=drafts, first=first,
+            model, [queries[i] for i in asked], options, until, drafts=drafts, first=first,
             kept=kept if options is config.decode else None, counts=counts,
         )  # fmt: skip
         for i, answers in answered:
@@ -174,12 +172,16 @@ def _rescored(
 ) -> dict[tuple[int, int], tuple[Candidate, ...]]:
     """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views."""
     best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
-    answers, n_views = [], min(config.rescore.views, config.decode.views)
+    n_views = min(config.rescore.views, config.decode.views)
+    same_kind = config.decode.logprobs == config.rescore.logprobs
+    answers, known = [], []
     for place in places:
-        grids = [grid for grid, _ in best[place.task, place.index]] if place.number < n_views else []
-        answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid in grids])
+        own = best[place.task, place.index] if place.number < n_views else []
+        answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid, _ in own])
+        found_with = [by_view.get(place.number, np.nan) if same_kind else np.nan for _, by_view in own]
+        known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with, strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
-    given = score(model, queries, answers, config.rescore, deadline, kept=kept, counts=counts)
+    given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
     for place, values in zip(places, given, strict=True):
         if place.number < n_views:
             scores[place.task, place.index][:, place.number] = values
@@ -192,12 +194,18 @@ def _rescored(
     }
 
 
-def _query(model: LoadedModel, task: Task, place: Place, priors: str) -> Query:
+def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -> Query:
     seen, dihedral = augment.view(place.view, task), place.view.dihedral
-    prior = prior_of(seen, place.index, priors)
+    kinds = {kind: getattr(config, kind) for kind in ("same_shape", "constant_shape", "palette")}
+    prior = prior_of(seen, place.index, **kinds)
     return Query(model.format.query(seen, place.index), dihedral, prior, vector=8 * place.task + dihedral)
 
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:
     """Those found in most views first, then the most probable; rounded, so that no rounding error decides."""
-    return [found[key] for key in sorted(found, key=lambda k: (-len(found[k][1]), -round(max(found[k][1].values()), 4), k))]
+
+    def order(key: bytes) -> tuple:
+        by_view = found[key][1]
+        return -len(by_view), -round(max(by_view.values()), 4), key
+
+    return [found[key] for key in sorted(found, key=order)]

@@ -14,9 +14,10 @@ from ttt_core.arc.grammar import Grammar, State
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """N nodes. tokens, depth: int64 (N,). before: the grammar's state before each. paths: per answer its nodes in order.
+    """N nodes. tokens, depth: int64 (N,). before: the grammar's state before each.
 
-    children: (N + 1, V), the node after node [n - 1] (0: after the root) with each token, -1 where there is none.
+    paths: per answer its nodes in order. children: (N + 1, V), the node after node [n - 1] (0: after the root) with
+    each token, -1 where there is none.
     """
 
     tokens: np.ndarray
