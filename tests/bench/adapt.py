@@ -148,7 +148,7 @@ def ours(kind: str, net, rows, dtype, step: int = STEP) -> tuple[list[float], li
     plan = plan_of(model, config)
     with trainable(model, "t", config, 0) as groups:
         times.append(time.perf_counter())
-        done = fit(model, lambda _: iter(parts), groups, config, plan, float("inf"), lambda _: times.append(time.perf_counter()))
+        done = fit(model, lambda _: iter(parts), groups, config, plan, float("inf"), lambda *_: times.append(time.perf_counter()))
     return times[1:] if step > 1 else times, list(done.losses)
 
 

@@ -63,7 +63,7 @@ def target_loss(net: nn.Module, batch: Packed) -> Tensor:
 
     Logits are computed at targets alone, and chunk by chunk (again in the backward pass) where they are many.
     """
-    hidden = (_grid_hidden if isinstance(net, GridLM) else _hidden)(net, batch)  # (M, D)
+    hidden = _hidden(net, batch)
     head = net.get_output_embeddings()
     size = max(1, CHUNK_LOGITS // head.weight.shape[0])
     if len(hidden) <= size:
@@ -77,8 +77,15 @@ def _chunk_loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
 
 
+def target_logits(net: nn.Module, batch: Packed) -> Tensor:
+    """(M, V): the logits of all targets at once. Only within `packed(net)`."""
+    return net.get_output_embeddings()(_hidden(net, batch))
+
+
 def _hidden(net: nn.Module, batch: Packed) -> Tensor:
-    """(M, D): the last hidden states of a causal LM where targets are predicted."""
+    """(M, D): the last hidden states where targets are predicted."""
+    if isinstance(net, GridLM):
+        return _grid_hidden(net, batch)
     out = net.base_model(batch.ids[None], position_ids=batch.positions[None], use_cache=False, runs=batch.runs)
     return out.last_hidden_state[0, batch.at]
 

@@ -8,6 +8,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ttt_core.solve.adapt import adapted
 from ttt_core.solve.decode import search
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
+from ttt_core.solve.stop import trial, with_steps
 from ttt_core.solve.vote import select
 
 
@@ -32,18 +34,22 @@ def solve_task(
     seed: int,
     deadline: float = float("inf"),
     beat: Callable[[str], None] = lambda stage: None,
+    adapters: Path | None = None,
 ) -> TaskResult:
     """The record of `task`: candidates found in all views, scored under all views, and two attempts per test input.
 
     The same (model, task, config, seed) gives the same record wherever the deadline does not cut in. `beat` is called
-    with the name of each stage as it begins.
+    with the name of each stage as it begins. adapters: the folder in which each task's adaptation has its own.
     """
     views = augment.draw_views(task, config.decode.views, augment.task_rng(seed, task.id, "views"))
     clock, seconds = time.monotonic(), {}
     beat("adapt")
-    with adapted(
-        model, task, config.adapt, augment.task_rng(seed, task.id, "adapt"), share_of(deadline, config.adapt.time_share)
-    ) as adaptation:
+    until, chosen = share_of(deadline, config.adapt.time_share), None
+    if config.adapt.early_stop:
+        chosen = trial(model, task, config.adapt, augment.task_rng(seed, task.id, "trial"), until)
+    folder = adapters / task.id if adapters and config.adapt.save else None
+    rng = augment.task_rng(seed, task.id, "adapt")
+    with adapted(model, task, with_steps(config.adapt, chosen), rng, until, folder=folder) as adaptation:
         clock = _lap(seconds, "adapt", clock)
         beat("decode")
         kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
@@ -74,6 +80,8 @@ def solve_task(
             "first_loss": losses[0] if losses else None,
             "last_loss": float(np.mean(losses[-8:])) if losses else None,
             "rolled_back": adaptation.rolled_back,
+            "ended": adaptation.note,
+            "trial": dataclasses.asdict(chosen) if chosen else None,
             "tokens": dict(counts),
         },
     )
