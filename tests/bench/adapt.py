@@ -5,7 +5,10 @@ Both train the same 64 sequences of 4 real tasks, four a step, on models of rand
 GridLM and a 135 M Llama; each in a process of its own. Tokens are those of the sequences, padding not counted. Memory
 is weights and the peak of all storages alive in a step of the four longest sequences; `rss` what the process grew by.
 Utilisation counts the FLOP that LoRA needs (frozen weights 4 a token, adapters 6, attention's lower triangle). The loss
-gap is taken in float32 with the cut vocabulary in both. Last, 64 sequences of one task on GPT-2 small, one a step.
+gap is taken in float32 with the cut vocabulary in both. Then 64 sequences of one task on GPT-2 small, one a step.
+
+`--shared` is for a machine that others use too: one thread, and CPU seconds instead of those of the clock. `--count`
+sequences instead of 64 make it shorter.
 """
 
 import json
@@ -22,7 +25,15 @@ import numpy as np
 import torch
 import typer
 from torch.utils.data import SequentialSampler
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.editions import write_edition
@@ -99,6 +110,11 @@ def growth(began: bool = False) -> int:
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
+def now() -> float:
+    """Seconds: of the clock, or of the CPU where one thread shares a machine."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 class Clock(TrainerCallback):
     """Notes the time after each step, and the losses."""
 
@@ -106,7 +122,7 @@ class Clock(TrainerCallback):
         self.times, self.log = [], []
 
     def on_step_end(self, *_, **__):
-        self.times.append(time.perf_counter())
+        self.times.append(now())
 
     def on_log(self, args, state, control, logs=None, **_):
         self.log.append(dict(logs or {}))
@@ -147,17 +163,17 @@ def ours(kind: str, net, rows, dtype, step: int = STEP) -> tuple[list[float], li
     times: list[float] = []
     plan = plan_of(model, config)
     with trainable(model, "t", config, 0) as groups:
-        times.append(time.perf_counter())
-        done = fit(model, lambda _: iter(parts), groups, config, plan, float("inf"), lambda *_: times.append(time.perf_counter()))
+        times.append(now())
+        done = fit(model, lambda _: iter(parts), groups, config, plan, float("inf"), lambda *_: times.append(now()))
     return times[1:] if step > 1 else times, list(done.losses)
 
 
-def child(kind: str, who: str, what: str, toy: bool) -> dict:
+def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -> dict:
     """One contestant's speed (`speed`), peak (`memory`) or losses in float32 (`loss`)."""
     dtype = torch.float32 if what == "loss" else torch.bfloat16
     stock = who == "peft" and what != "loss"
     net = build(kind, toy, STOCK[kind] if stock else 15, torch.float32 if kind == "grid" else dtype)
-    count, most = (8, 200) if toy else (64, 1024)
+    count, most = (8, 200) if toy else (sequence_count, 1024)
     rows = sequences(kind, count, most, (0.6,) if what == "task" else SHARES)
     if what == "loss":
         rows = sorted(rows, key=lambda row: len(row[0]))[: 4 * STEP]
@@ -187,8 +203,14 @@ def child(kind: str, who: str, what: str, toy: bool) -> dict:
         seconds = times[-1] - times[0]  # without the first step, in which libraries load and memory is first touched
         rates.append(matmul_rate(CPU))
     lengths = np.array([len(row) for row, _ in (rows if what == "task" else rows[step:])])
-    width, depth = (net.config.width, net.config.layers) if kind == "grid" else (net.config.hidden_size, net.config.num_hidden_layers)
-    matrices = sum(p.numel() for name, p in net.named_parameters() if p.ndim == 2 and re.search(r"(layers|\.h)\.\d", name))
+    width, depth = (
+        (net.config.width, net.config.layers)
+        if kind == "grid"
+        else (net.config.hidden_size, net.config.num_hidden_layers)
+    )
+    matrices = sum(
+        p.numel() for name, p in net.named_parameters() if p.ndim == 2 and re.search(r"(layers|\.h)\.\d", name)
+    )
     flop = float((4 * matrices + 6 * adapters) * lengths.sum() + 6 * depth * width * (lengths**2.0).sum())
     return {
         "seconds": seconds,
@@ -201,25 +223,40 @@ def child(kind: str, who: str, what: str, toy: bool) -> dict:
     }
 
 
-def asked(kind: str, who: str, what: str, toy: bool) -> dict:
+def asked(kind: str, who: str, what: str, options: list[str]) -> dict:
     """`child` in a process of its own."""
-    line = [sys.executable, __file__, "--child", f"{kind} {who} {what}", *(["--toy"] if toy else [])]
+    line = [sys.executable, __file__, "--child", f"{kind} {who} {what}", *options]
     done = subprocess.run(line, env=os.environ, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(json_file: Path = typer.Option(None, "--json"), toy: bool = False, child_of: str = typer.Option("", "--child")):
+def main(
+    json_file: Path = typer.Option(None, "--json"),
+    toy: bool = False,
+    shared: bool = False,
+    count: int = 64,
+    child_of: str = typer.Option("", "--child"),
+):
+    if shared:
+        torch.set_num_threads(1)
     if child_of:
-        print(json.dumps(child(*child_of.split(), toy)))
+        print(json.dumps(child(*child_of.split(), toy, count)))
         return
-    figures = {"machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    options = [*(["--toy"] if toy else []), *(["--shared"] if shared else []), "--count", str(count)]
+    figures = {
+        "shared": shared,
+        "count": count,
+        "machine": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     speedups, ratios, gaps = [], [], []
     print(f"{'model':6} {'who':5} {'tokens/s':>9} {'seconds':>8} {'peak MB':>8} {'rss MB':>7} {'utilisation':>11}")
     for kind in STOCK:
         by = {}
-        for who in ("peft", "ours"):
-            by[who] = {**asked(kind, who, "speed", toy), **asked(kind, who, "memory", toy)}
-            by[who]["float32"] = asked(kind, who, "loss", toy)["losses"]
+        for who in ("ours", "peft"):
+            by[who] = {**asked(kind, who, "speed", options), **asked(kind, who, "memory", options)}
+            by[who]["float32"] = asked(kind, who, "loss", options)["losses"]
             one = by[who]
             print(
                 f"{kind:6} {who:5} {one['tokens_per_s']:9.0f} {one['seconds']:8.1f} {one['peak'] / 2**20:8.0f} "
@@ -230,7 +267,10 @@ def main(json_file: Path = typer.Option(None, "--json"), toy: bool = False, chil
         ratios.append(by["ours"]["peak"] / by["peft"]["peak"])
         gaps.append(max(abs(a / b - 1) for a, b in zip(by["ours"]["float32"], by["peft"]["float32"], strict=True)))
         print(f"{kind:6} speedup {speedups[-1]:.2f}, memory {ratios[-1]:.2f}, loss gap {gaps[-1]:.5f}", flush=True)
-    task = {**asked("gpt2", "ours", "task", toy), "beyond_weights": asked("gpt2", "ours", "memory", toy)["beyond_weights"]}
+    task = {
+        **asked("gpt2", "ours", "task", options),
+        "beyond_weights": asked("gpt2", "ours", "memory", options)["beyond_weights"],
+    }
     figures |= {
         "speedup_vs_peft_trainer": min(speedups),
         "memory_ratio": max(ratios),
@@ -240,7 +280,14 @@ def main(json_file: Path = typer.Option(None, "--json"), toy: bool = False, chil
         "gpt2_task_mb": task["beyond_weights"] / 1e6,
         "gpt2_task": task,
     }
-    for name in ("speedup_vs_peft_trainer", "memory_ratio", "utilisation_135m", "loss_gap", "gpt2_task_s", "gpt2_task_mb"):
+    for name in (
+        "speedup_vs_peft_trainer",
+        "memory_ratio",
+        "utilisation_135m",
+        "loss_gap",
+        "gpt2_task_s",
+        "gpt2_task_mb",
+    ):
         print(f"{name:24} {figures[name]:.4g}")
     if json_file:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")

@@ -26,7 +26,9 @@ def train(model, folder, config=LORA, stop_at=None, seed=0):
         return done, state(model)
 
 
-@pytest.mark.parametrize(("kind", "method"), [("conv1d", "lora"), ("grid", "lora"), ("grid", "full"), ("grid", "vectors")])
+@pytest.mark.parametrize(
+    ("kind", "method"), [("conv1d", "lora"), ("grid", "lora"), ("grid", "full"), ("grid", "vectors")]
+)
 def test_a_stopped_adaptation_goes_on_and_a_whole_one_is_not_repeated(kind, method, tmp_path):
     from dataclasses import replace
 

@@ -93,7 +93,9 @@ def _hidden(net: nn.Module, batch: Packed) -> Tensor:
 def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
     """(M, D): as GridLM.forward, but tokens of many tasks in one row."""
     x = net.embed_tokens(batch.ids) + net.task_vectors(batch.views) + net.dihedral_vectors(batch.views)  # (S, D)
-    rotary = tuple(t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype))
+    rotary = tuple(
+        t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype)
+    )
     x = x[None]
     for i, layer in enumerate(net.layers):
         x = layer(x, rotary, batch.runs, None, i)

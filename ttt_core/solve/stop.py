@@ -60,7 +60,9 @@ def verdict(checks: list[Check]) -> int | None:
     return None
 
 
-def trial(model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.Generator, deadline: float) -> Trial | None:
+def trial(
+    model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.Generator, deadline: float
+) -> Trial | None:
     """How many steps `task` needs, by a demonstration held out; None if it has too few, or nothing is trained."""
     if len(task.train) < MIN_DEMONSTRATIONS or config.method == "none" or config.steps == 0:
         return None

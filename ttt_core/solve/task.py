@@ -20,10 +20,13 @@ from ttt_core.config import Config
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.adapt import adapted
 from ttt_core.solve.decode import search
+from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
 from ttt_core.solve.stop import trial, with_steps
 from ttt_core.solve.vote import select
+
+ANSWER_ROOM = 2  # times the longest demonstrated output: what a query leaves free of a model's context
 
 
 def solve_task(
@@ -140,7 +143,9 @@ def _rescored(
 
 
 def _query(model: LoadedModel, task: Task, view, index: int) -> Query:
-    return Query(model.format.query(augment.view(view, task), index), view.dihedral)
+    longest = max((len(answer_ids(model.format.grammar, pair.output)) for pair in task.train), default=0)
+    room = context_tokens(model) - ANSWER_ROOM * longest
+    return Query(model.format.query(augment.view(view, task), index, room), view.dihedral)
 
 
 def _most_found(found: dict) -> list:
