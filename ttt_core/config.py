@@ -49,6 +49,8 @@ class AdaptConfig:
     embedding_lr: float = 0.0  # above 0, LoRA also trains input embeddings and output head in full, at this rate
     time_share: float = 0.6  # of the task's seconds, at most this share goes into adaptation
     color_permutations: bool = True  # colours permuted in training views
+    early_stop: bool = False  # a trial with one demonstration held out says how many of the steps are taken
+    save: bool = False  # what was trained is kept in the run's folder, and gone on from
     max_memory_gib: float = 0.0  # of weights and training together; 0: what is free on the device
 
     def __post_init__(self):

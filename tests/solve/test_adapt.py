@@ -18,7 +18,7 @@ from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, trainable
-from ttt_core.solve.feed import batch_of, micro_batches, packed_of, step_rows, stream, target_logits
+from ttt_core.solve.feed import batch_of, micro_batches, packed_of, stream, target_logits
 
 CPU = torch.device("cpu")
 
@@ -144,7 +144,7 @@ def test_no_gradient_goes_below_the_lowest_adapted_layer():
     lora.inject(model.net, rank=4, alpha=4, targets=["layers.2.mlp.up_proj", "layers.3.mlp.up_proj"])
     seen = []
     for layer in model.net.model.layers:
-        layer.register_forward_hook(lambda module, args, out: seen.append((out if torch.is_tensor(out) else out[0])))
+        layer.register_forward_hook(lambda module, args, out: seen.append(out if torch.is_tensor(out) else out[0]))
     with packing.packed(model.net, torch.float32):
         packing.target_loss(model.net, packed_of(model, some_rows(model, 2))).backward()
     assert [out.requires_grad for out in seen] == [False, False, True, True]
@@ -189,7 +189,10 @@ def out_of_memory_above(monkeypatch, tokens, checkpointed_tokens):
         is_checkpointed = any("forward" in block.__dict__ for block in packing.blocks_of(net))
         seen.append((len(batch.ids), is_checkpointed))
         if len(batch.ids) > (checkpointed_tokens if is_checkpointed else tokens):
-            kinds = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+            kinds = [
+                torch.OutOfMemoryError("CUDA out of memory"),
+                RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            ]
             raise kinds[len(seen) % 2]
         return real(net, batch)
 

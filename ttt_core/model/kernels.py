@@ -114,7 +114,9 @@ def _blocks(run: Run):
 def _scores(Q: Tensor, K: Tensor, a: int, b: int, seen: int, is_causal: bool) -> Tensor:
     scores = Q[:, :, a:b].flatten(1, 2) @ K[:, :seen].mT  # (nG, H/G * (b - a), seen)
     if is_causal:
-        later = scores.new_full((b - a, b - a), float("-inf")).triu_(1)  # added: filling by a mask takes 5 times as long
+        later = scores.new_full((b - a, b - a), float("-inf")).triu_(
+            1
+        )  # added: filling by a mask takes 5 times as long
         scores.unflatten(1, (-1, b - a))[..., a:].add_(later)
     return scores
 

@@ -211,6 +211,14 @@ def load_adapter(model: nn.Module, directory: str | Path, dtype: torch.dtype = t
     return len(paths)
 
 
+def read_adapter(model: nn.Module, directory: str | Path) -> list[Tensor]:
+    """The tensors of a PEFT directory, in the order of `adapter_parameters(model)`; CheckpointError if they do not fit."""
+    tensors, layers = _read_tensors(Path(directory)), adapter_layers(model)
+    shapes = {_key(path, s): tuple(getattr(layer, f"lora_{s}").shape) for path, layer in layers.items() for s in "AB"}
+    _check_tensors(Path(directory), tensors, shapes)
+    return [tensors[key] for key in shapes]
+
+
 def _linears(model: nn.Module) -> dict[str, nn.Module]:
     """Every Linear and Conv1D by its path in the model without adapter."""
     linears = {}

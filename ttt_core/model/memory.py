@@ -72,7 +72,9 @@ class Estimate:
         return (limit - self.total(0)) / self.per_token
 
 
-def estimate(net: nn.Module, dtype: torch.dtype, weights: int, groups: list[dict], config: AdaptConfig, checkpoint: bool):
+def estimate(
+    net: nn.Module, dtype: torch.dtype, weights: int, groups: list[dict], config: AdaptConfig, checkpoint: bool
+):
     """What training the parameters of `groups` in `net` takes, beside `weights` bytes of the base.
 
     No weight is changed; gradients are gone afterwards. Deep nets are counted with fewer of their blocks: the peak is

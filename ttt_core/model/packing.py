@@ -63,7 +63,7 @@ def target_loss(net: nn.Module, batch: Packed) -> Tensor:
 
     Logits are computed at targets alone, and chunk by chunk (again in the backward pass) where they are many.
     """
-    hidden = (_grid_hidden if isinstance(net, GridLM) else _hidden)(net, batch)  # (M, D)
+    hidden = _hidden(net, batch)
     head = net.get_output_embeddings()
     size = max(1, CHUNK_LOGITS // head.weight.shape[0])
     if len(hidden) <= size:
@@ -77,8 +77,15 @@ def _chunk_loss(head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(head(hidden).float(), targets, reduction="sum")
 
 
+def target_logits(net: nn.Module, batch: Packed) -> Tensor:
+    """(M, V): the logits of all targets at once. Only within `packed(net)`."""
+    return net.get_output_embeddings()(_hidden(net, batch))
+
+
 def _hidden(net: nn.Module, batch: Packed) -> Tensor:
-    """(M, D): the last hidden states of a causal LM where targets are predicted."""
+    """(M, D): the last hidden states where targets are predicted."""
+    if isinstance(net, GridLM):
+        return _grid_hidden(net, batch)
     out = net.base_model(batch.ids[None], position_ids=batch.positions[None], use_cache=False, runs=batch.runs)
     return out.last_hidden_state[0, batch.at]
 
@@ -86,7 +93,9 @@ def _hidden(net: nn.Module, batch: Packed) -> Tensor:
 def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
     """(M, D): as GridLM.forward, but tokens of many tasks in one row."""
     x = net.embed_tokens(batch.ids) + net.task_vectors(batch.views) + net.dihedral_vectors(batch.views)  # (S, D)
-    rotary = tuple(t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype))
+    rotary = tuple(
+        t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype)
+    )
     x = x[None]
     for i, layer in enumerate(net.layers):
         x = layer(x, rotary, batch.runs, None, i)

@@ -92,6 +92,8 @@ def run(
         identity = receipt.identity(challenges_sha256, fingerprint(model), config, seed, ids)
         receipt.require_same(run_dir, identity)
         setup = {"solver": solver, "model": str(Path(model).resolve()), "config": to_dict(config)}
+        if config.adapt.save:
+            setup["adapters"] = str(run_dir.resolve() / "adapters")
         header = {
             "schema": store.SCHEMA,
             "challenges": str(Path(challenges_path).resolve()),

@@ -42,15 +42,19 @@ _SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by n
 _SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "out of memory", "can't allocate memory")
 
 
-def load_solver(model: str, device: str, config: Config) -> Solver:
-    """The real solver: loads the model directory once, then solves task by task. Imports torch."""
+def load_solver(model: str, device: str, config: Config, adapters: str | None = None) -> Solver:
+    """The real solver: loads the model directory once, then solves task by task. Imports torch.
+
+    adapters: folder in which each task's adaptation is kept.
+    """
     from ttt_core.model.load import load_model
     from ttt_core.solve.task import solve_task
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
+    kept = Path(adapters) if adapters else None
     return lambda task, config, seed, deadline, beat: solve_task(
-        loaded, task, config, seed=seed, deadline=deadline, beat=beat
+        loaded, task, config, seed=seed, deadline=deadline, beat=beat, adapters=kept
     )
 
 
@@ -225,7 +229,8 @@ def main() -> None:
 def _load(setup: dict) -> Solver:
     module, _, function = setup["solver"].partition(":")
     load = getattr(importlib.import_module(module), function)
-    return load(setup["model"], setup["device"], from_dict(setup["config"]))
+    kept = {"adapters": setup["adapters"]} if "adapters" in setup else {}
+    return load(setup["model"], setup["device"], from_dict(setup["config"]), **kept)
 
 
 def _solve(solve: Solver, request: dict, beat: Callable[[str], None]) -> dict:

@@ -8,7 +8,8 @@ loop (`fit.py`), when to stop it (`stop.py`), search and scoring.
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+import itertools
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from ttt_core.config import AdaptConfig
 from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
+from ttt_core.solve import saved
 from ttt_core.solve.feed import context_tokens, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
+from ttt_core.solve.saved import Watch
 
 CPU_MICRO_TOKENS = 2048  # more at once are not faster on CPU
 FREE_SHARE = 0.8  # of the memory that is free, what an adaptation may take where no limit is set
@@ -33,21 +36,42 @@ def adapted(
     config: AdaptConfig,
     rng: np.random.Generator,
     deadline: float,
-    watch: Callable[[int], bool] = lambda step: False,
+    watch: Watch = lambda step, loss: False,
+    folder: Path | None = None,
 ):
     """Within the context `model.net` is adapted to `task`; yields an Adaptation. deadline: monotonic seconds.
 
-    watch: called after each step with its number; true ends the adaptation.
+    watch: called after each step with its number and loss; true ends the adaptation. folder: where the adaptation is
+    kept, and looked for first (see `saved.py`).
     """
     if config.method == "none" or config.steps == 0:
-        config = dataclasses.replace(config, method="none")
-    plan = plan_of(model, config) if config.method != "none" else None
-    with trainable(model, task.id, config, int(rng.integers(2**31))) as groups:
+        with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
+            yield Adaptation(0, ())
+        return
+    plan, seed = plan_of(model, config), int(rng.integers(2**31))
+    with trainable(model, task.id, config, seed) as groups:
+        yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
 
-        def draw(max_tokens: int):
-            return step_rows(stream(model, task, config, rng, max_tokens), config.batch_tokens)
 
-        yield fit(model, draw, groups, config, plan, deadline, watch) if plan else Adaptation(0, ())
+def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder: Path | None, groups, seed: int):
+    """Train `groups`, from and into `folder` where there is one."""
+    net, parameters = model.net, [p for group in groups for p in group["params"]]
+    first, note, own = 0, "", ""
+    if folder is not None:
+        own = saved.identity(model, task, config, seed)
+        start, note = saved.resume(folder, net, parameters, own)
+        first = start.step if start else 0
+        watch = saved.keeping(folder, net, parameters, own, watch)
+
+    def draw(max_tokens: int):
+        steps = step_rows(stream(model, task, config, rng, max_tokens), config.batch_tokens)
+        return itertools.islice(steps, first, None)  # what was trained on before the stop
+
+    done = fit(model, draw, groups, config, plan, deadline, watch, first)
+    if folder is not None and done.losses:
+        loss = float(np.mean(done.losses[-saved.RECENT :]))
+        saved.keep(folder, net, parameters, saved.Saved(done.steps, loss), own)
+    return dataclasses.replace(done, note="; ".join(filter(None, (note, done.note))))
 
 
 @contextlib.contextmanager
@@ -109,7 +133,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig) -> Plan:
     context = context_tokens(model)
     most = CPU_MICRO_TOKENS if model.device.type == "cpu" else config.batch_tokens
     for checkpoint in (False, True):
-        guess = estimate_of(model, config, checkpoint)
+        guess = estimate_of(model, dataclasses.replace(config, steps=1), checkpoint)  # one for all numbers of steps
         limit = config.max_memory_gib * 2**30 or guess.weights + FREE_SHARE * memory.free_bytes(model.device)
         tokens = guess.tokens(limit)
         if tokens >= min(most, context):

@@ -56,6 +56,7 @@ class _State:
     optimizers: list[torch.optim.Optimizer]
     peaks: list[list[float]]
     scaler: torch.amp.GradScaler
+    first: int
     losses: list[float] = field(default_factory=list)
     good: list[torch.Tensor] = field(default_factory=list)
     good_step: int = 0
@@ -69,12 +70,13 @@ def fit(
     config: AdaptConfig,
     plan: Plan,
     deadline: float,
-    watch: Callable[[int], bool] = lambda step: False,
+    watch: Callable[[int, float], bool] = lambda step, loss: False,
+    first: int = 0,
 ) -> Adaptation:
-    """Train the parameters of `groups` until the steps, the deadline (monotonic seconds), or `watch(step)` end it.
+    """Train the parameters of `groups` until the steps, the deadline (monotonic seconds), or `watch(step, loss)` end it.
 
-    draw: the rows of step after step, sequences of at most so many tokens. On a loss that is not finite it goes back to
-    the last good state.
+    draw: the rows of step after step, sequences of at most so many tokens. first: steps that were taken before. On a
+    loss that is not finite it goes back to the last good state.
     """
     for group in groups:
         for parameter in group["params"]:
@@ -83,7 +85,7 @@ def fit(
     optimizers = make_optimizers(groups, config)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
     scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16, init_scale=2.0**12)
-    state = _State(parameters, optimizers, peaks, scaler)
+    state = _State(parameters, optimizers, peaks, scaler, first)
     _keep(state)
     started, shortened = time.monotonic(), False
     while True:
@@ -102,7 +104,7 @@ def fit(
     if rolled_back:
         _restore(parameters, state.good)
         state.losses = state.losses[: state.good_step]
-    return Adaptation(len(state.losses), tuple(state.losses), rolled_back, plan, note)
+    return Adaptation(first + len(state.losses), tuple(state.losses), rolled_back, plan, note)
 
 
 OUT_OF_MEMORY, DIVERGED, NO_ROWS = "out of memory", "the loss was not finite", "no sequence is short enough"
@@ -113,7 +115,7 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
     started, deadline = times
     rows: list[Row] = []
     for rows in draw:
-        step = len(state.losses)
+        step = state.first + len(state.losses)
         share = max(step / config.steps, (time.monotonic() - started) / max(deadline - started, 1e-9))
         if share >= 1:
             return "", rows
@@ -133,7 +135,7 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
         state.losses.append(loss)
         if len(state.losses) % SNAPSHOT_STEPS == 0:
             _keep(state)
-        if watch(len(state.losses)):
+        if watch(step + 1, loss):
             return "stopped early", rows
     return ("" if rows else NO_ROWS), rows
 

@@ -9,6 +9,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,12 +25,16 @@ from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.adapt import adapted, start_vectors
 from ttt_core.solve.decode import search
+from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import score
+from ttt_core.solve.stop import trial, with_steps
 from ttt_core.solve.vote import select
 
 # By shape and cells: a grid, and its log-prob by view that found it.
 Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]
+
+ANSWER_ROOM = 2  # times the longest demonstrated output: what a query leaves free of a model's context
 
 
 def solve_task(
@@ -40,15 +45,20 @@ def solve_task(
     seed: int,
     deadline: float = float("inf"),
     beat: Callable[[str], None] = lambda stage: None,
+    adapters: Path | None = None,
 ) -> TaskResult:
     """The record of `task`: candidates found in all views, scored under all views, and two attempts per test input.
 
     The same (model, task, config, seed) gives the same record wherever the deadline does not cut in. `beat` is called
-    with the name of each stage as it begins.
+    with the name of each stage as it begins. adapters: the folder in which each task's adaptation has its own.
     """
     clock, rng = time.monotonic(), augment.task_rng(seed, task.id, "adapt")
     beat("adapt")
-    with adapted(model, task, config.adapt, rng, share_of(deadline, config.adapt.time_share)) as adaptation:
+    until, chosen = share_of(deadline, config.adapt.time_share), None
+    if config.adapt.early_stop:
+        chosen = trial(model, task, config.adapt, augment.task_rng(seed, task.id, "trial"), until)
+    folder = adapters / task.id if adapters and config.adapt.save else None
+    with adapted(model, task, with_steps(config.adapt, chosen), rng, until, folder=folder) as adaptation:
         adapt_s = time.monotonic() - clock
         [result] = _answered(model, [task], config, seed, deadline, beat)
     losses = adaptation.losses
@@ -57,6 +67,8 @@ def solve_task(
         "first_loss": losses[0] if losses else None,
         "last_loss": float(np.mean(losses[-8:])) if losses else None,
         "rolled_back": adaptation.rolled_back,
+        "ended": adaptation.note,
+        "trial": dataclasses.asdict(chosen) if chosen else None,
     }
     seconds = {"adapt": round(adapt_s, 3), **result.seconds}
     return dataclasses.replace(result, seconds=seconds, notes=notes | result.notes)
@@ -198,7 +210,9 @@ def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -
     seen, dihedral = augment.view(place.view, task), place.view.dihedral
     kinds = {kind: getattr(config, kind) for kind in ("same_shape", "constant_shape", "palette")}
     prior = prior_of(seen, place.index, **kinds)
-    return Query(model.format.query(seen, place.index), dihedral, prior, vector=8 * place.task + dihedral)
+    longest = max((len(answer_ids(model.format.grammar, pair.output)) for pair in task.train), default=0)
+    room = context_tokens(model) - ANSWER_ROOM * longest
+    return Query(model.format.query(seen, place.index, room), dihedral, prior, vector=8 * place.task + dihedral)
 
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:

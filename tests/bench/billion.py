@@ -1,0 +1,56 @@
+"""Memory of adapting a billion parameters: `python tests/bench/billion.py`.
+
+A Llama-3.2-1B shape of random weights in bf16, LoRA of rank 128 on all linear layers: GiB of weights, adapters, optimiser
+states and one sequence, estimated at 8192 and 1024 tokens and, at 1024, measured as the bytes of all storages alive.
+"""
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ttt_core.arc.encode import DIGITS, IGNORE, Sequence
+from ttt_core.config import AdaptConfig
+from ttt_core.model.load import LoadedModel
+from ttt_core.model.memory import Meter
+from ttt_core.solve.adapt import estimate_of, trainable
+from ttt_core.solve.fit import Plan, fit
+
+CPU = torch.device("cpu")
+BILLION = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+
+
+def billion() -> dict:
+    """GiB of adapting a Llama-3.2-1B shape in bf16: estimated at 8192 and 1024 tokens, measured at 1024."""
+    with torch.device("meta"):
+        config = LlamaConfig(vocab_size=15, num_key_value_heads=8, tie_word_embeddings=True, **BILLION)
+        net = LlamaForCausalLM._from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
+    net = net.to_empty(device=CPU)
+    for p in net.parameters():  # cheap numbers: memory does not depend on them
+        p.data.fill_(0.01)
+    net.model.rotary_emb = type(net.model.rotary_emb)(config)
+    model = LoadedModel(net, DIGITS, CPU, torch.bfloat16, torch.float32, "", "")
+    ids = np.zeros(1024, np.int64)
+    row = Sequence(ids, np.where(np.arange(1024) < 800, IGNORE, 0), np.arange(1024))
+    figures = {}
+    for checkpoint in (False, True):
+        guess = estimate_of(model, AdaptConfig(rank=128, steps=1), checkpoint)
+        name = "checkpointed" if checkpoint else "plain"
+        for tokens in (1024, 8192):
+            figures[f"{name}_{tokens}_estimate_gib"] = guess.total(tokens) / 2**30
+        weights = sum(p.nbytes for p in net.parameters())
+        with Meter() as meter, trainable(model, "", AdaptConfig(rank=128), 0) as groups:
+            fit(
+                model,
+                lambda _: iter([[(row, 0)] * 2]),
+                groups,
+                AdaptConfig(steps=1),
+                Plan(1024, checkpoint, 1024),
+                1e18,
+            )
+        figures[f"{name}_1024_measured_gib"] = (weights + meter.peak) / 2**30
+    return figures
+
+
+if __name__ == "__main__":
+    for name, value in billion().items():
+        print(f"{name:32} {value:.2f}")

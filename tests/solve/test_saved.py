@@ -1,0 +1,101 @@
+"""Adaptations on disk: resumed from, set aside when torn, never taken for another's."""
+
+import json
+
+import pytest
+import torch
+
+from tests.solve.test_adapt import a_task, loaded
+from ttt_core.arc.augment import task_rng
+from ttt_core.config import AdaptConfig
+from ttt_core.model import lora
+from ttt_core.solve import saved
+from ttt_core.solve.adapt import adapted
+
+LORA = AdaptConfig(method="lora", rank=4, steps=6, batch_tokens=200, lr=1e-2, embedding_lr=1e-3)
+
+
+def state(model):
+    return {name: p.detach().clone() for name, p in model.net.named_parameters()}
+
+
+def train(model, folder, config=LORA, stop_at=None, seed=0):
+    """The adaptation, and the parameters it left."""
+    watch = (lambda step, loss: step == stop_at) if stop_at else lambda step, loss: False
+    with adapted(model, a_task(), config, task_rng(seed, "a"), 1e18, watch, folder) as done:
+        return done, state(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"), [("conv1d", "lora"), ("grid", "lora"), ("grid", "full"), ("grid", "vectors")]
+)
+def test_a_stopped_adaptation_goes_on_and_a_whole_one_is_not_repeated(kind, method, tmp_path):
+    from dataclasses import replace
+
+    model, config = loaded(kind), replace(LORA, method=method, embedding_lr=0.0)
+    done, left = train(model, tmp_path, config, stop_at=4)
+    assert done.steps == 4
+    again, went_on = train(model, tmp_path, config)
+    assert again.steps == 6 and len(again.losses) == 2
+    once_more, same = train(model, tmp_path, config)
+    assert once_more.steps == 6 and not once_more.losses
+    assert all(torch.equal(went_on[name], same[name]) for name in same)
+    assert any(not torch.equal(left[name], same[name]) for name in same)
+    if method == "lora":
+        lora.inject(model.net, rank=4, alpha=16)  # the files are a PEFT adapter directory
+        assert lora.load_adapter(model.net, tmp_path / "last") == len(lora.adapter_layers(model.net))
+        assert torch.equal(state(model)[lora_name(model)], same[lora_name(model)])
+        lora.remove(model.net)
+
+
+def lora_name(model):
+    return next(name for name, _ in model.net.named_parameters() if name.endswith("lora_B"))
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+
+
+DAMAGES = {
+    "flipped bit": lambda place: flip(place / "adapter_model.safetensors"),
+    "flipped bit beside": lambda place: flip(place / "trained.safetensors"),
+    "cut": lambda place: (place / "adapter_model.safetensors").write_bytes(b"\x10"),
+    "missing": lambda place: (place / "adapter_config.json").unlink(),
+    "no state": lambda place: (place / "state.json").unlink(),
+    "state of another kind": lambda place: (place / "state.json").write_text("[]"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_adaptation_is_set_aside_and_trained_anew(damage, tmp_path):
+    model = loaded("conv1d")
+    _, whole = train(model, tmp_path)
+    for name in ("last", "best"):
+        DAMAGES[damage](tmp_path / name)
+    done, anew = train(model, tmp_path)
+    assert len(done.losses) == 6 and "set aside" in done.note
+    assert {"last.broken-1", "best.broken-1", "last", "best"} == {p.name for p in tmp_path.iterdir()}
+    assert all(torch.equal(whole[name], anew[name]) for name in whole)
+
+
+def test_a_damaged_last_leaves_the_best(tmp_path):
+    model = loaded("conv1d")
+    train(model, tmp_path, stop_at=4)
+    flip(tmp_path / "last" / "adapter_model.safetensors")
+    done, _ = train(model, tmp_path)
+    assert done.steps == 6 and len(done.losses) == 2 and "last" in done.note
+
+
+def test_another_seed_or_configuration_is_not_loaded(tmp_path):
+    from dataclasses import replace
+
+    model = loaded("conv1d")
+    train(model, tmp_path)
+    for config, seed in ((LORA, 1), (replace(LORA, lr=2e-2), 0)):
+        done, _ = train(model, tmp_path, config, seed=seed)
+        assert len(done.losses) == 6 and "broken" not in done.note
+    best = json.loads((tmp_path / "best" / "state.json").read_text())
+    assert best["identity"] == json.loads((tmp_path / "last" / "state.json").read_text())["identity"]
+    assert saved.Saved(best["step"], best["loss"]).step == 6

@@ -1,0 +1,80 @@
+"""Early stopping: the step it chooses, and that what it watches is what greedy decoding would do."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.solve.test_adapt import a_task, loaded
+from ttt_core.arc.augment import task_rng
+from ttt_core.arc.encode import answer_grid
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import AdaptConfig, DecodeConfig
+from ttt_core.model.packing import packed
+from ttt_core.solve import stop
+from ttt_core.solve.decode import decode
+from ttt_core.solve.prefix import Query
+from ttt_core.solve.stop import Check, verdict
+
+
+def seen(nlls, right=()):
+    return [Check(10 * (i + 1), nll, 10 * (i + 1) in right) for i, nll in enumerate(nlls)]
+
+
+def first_verdict(checks, rule=verdict):
+    """What the rule says, check by check, until it stops the trial; the last step if it never does."""
+    for n in range(1, len(checks) + 1):
+        if rule(checks[:n]) is not None:
+            return rule(checks[:n])
+    return checks[-1].step
+
+
+def first_right(checks):
+    """The naive twin: the first time the demonstration is answered right, or the end."""
+    return checks[-1].step if checks[-1].is_right else None
+
+
+CASES = {
+    # right at 30 by luck; right and stays right from 60
+    "luck": (seen([3, 2, 1.4, 1.3, 1.2, 0.8, 0.6, 0.5, 0.4, 0.3], {30, 60, 70, 80, 90, 100}), 80),
+    # best at 40, overfits from there
+    "overfits": (seen([3, 2, 1.5, 1.0, 1.2, 1.5, 1.9, 2.5, 3.0, 3.1]), 40),
+    # still improving at the end
+    "improves": (seen([3, 2.8, 2.6, 2.4, 2.2, 2.0, 1.8, 1.6, 1.4, 1.2]), 100),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_step_is_where_it_stays_right_or_stops_improving(case):
+    checks, step = CASES[case]
+    assert first_verdict(checks) == step
+    if case != "improves":
+        assert first_verdict(checks, first_right) != step
+
+
+@pytest.mark.parametrize("kind", ["linear", "grid"])
+def test_right_means_what_greedy_decoding_answers(kind):
+    model, task = loaded(kind), a_task(sides=(2, 2, 2, 2))
+    small = dataclasses.replace(model.format.grammar, max_side=3)
+    model = dataclasses.replace(model, format=dataclasses.replace(model.format, grammar=small))
+    if kind == "grid":
+        model.net.set_tasks(torch.zeros(8, 32))
+    others, held = task.train[:-1], task.train[-1]
+    query = model.format.query(Task("t", others, (held,)), 0)
+    [[(ids, _)]] = decode(model, [Query(query, 0)], DecodeConfig(search="greedy"), float("inf"))
+    answer = answer_grid(small, ids)
+    wrong = answer.copy()
+    wrong[-1, -1] = (wrong[-1, -1] + 1) % 10
+    with packed(model.net, torch.float32):
+        for output, is_right in ((answer, True), (wrong, False)):
+            asked = stop.questions(model, Task("t", others, (Pair(held.input, output),)), task_rng(0, "views"))
+            assert stop.check(model, asked[:1], 0).is_right is is_right
+
+
+def test_a_trial_counts_steps_and_too_few_demonstrations_have_none(monkeypatch):
+    model, config = loaded("grid"), AdaptConfig(method="full", steps=32, batch_tokens=100, lr=1e-3)
+    monkeypatch.setattr(stop, "check", lambda model, asked, step: Check(step, 1.0, step >= 8))
+    found = stop.trial(model, a_task(), config, task_rng(0, "t"), float("inf"))
+    assert found.steps == 12 and [c.step for c in found.checks] == [2, 4, 6, 8, 10, 12]
+    assert stop.with_steps(config, found).steps == 12 and stop.with_steps(config, None).steps == 32
+    assert stop.trial(model, a_task(sides=(2, 3)), config, task_rng(0, "t"), float("inf")) is None

@@ -1,0 +1,155 @@
+"""Adaptations on disk: what was trained for a task, best and last, to go on from after a stop.
+
+A folder holds `last/` and `best/`, each a PEFT adapter directory where LoRA is trained, `trained.safetensors` for what
+else is, and `state.json`, written last, with the checksums of both. What does not match its checksums is set aside by
+name and never loaded; what belongs to another base, task or configuration is not touched. Optimiser moments are not
+kept: a resumed adaptation warms them up anew.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ttt_core.arc.tasks import Task
+from ttt_core.config import AdaptConfig
+from ttt_core.errors import CheckpointError
+from ttt_core.model import lora
+from ttt_core.model.load import LoadedModel
+
+LAST, BEST = "last", "best"
+STATE, TENSORS = "state.json", "trained.safetensors"
+SAVE_S = 60.0  # seconds between two savings
+RECENT = 8  # steps whose mean loss is told
+
+Watch = Callable[[int, float], bool]  # step, its loss; true ends the adaptation
+
+
+@dataclass(frozen=True)
+class Saved:
+    """step: how many were taken; loss: nats per target, of the last ones."""
+
+    step: int
+    loss: float
+
+
+def identity(model: LoadedModel, task: Task, config: AdaptConfig, seed: int) -> str:
+    """A digest of all that an adaptation depends on, besides time."""
+    pairs = [[pair.input.tolist(), pair.output.tolist()] for pair in task.train]
+    told = [model.sha256, task.id, pairs, dataclasses.asdict(config), seed]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Saved, identity: str) -> None:
+    """Write the trained `parameters` of `net` as `directory/name`; it appears whole or not at all."""
+    part, place = directory / f"{name}.part", directory / name
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    adapter, rest = _split(net, parameters)
+    if adapter:
+        lora.save_adapter(net, part)
+    if rest:
+        save_file({key: p.detach().cpu().contiguous() for key, p in rest.items()}, part / TENSORS)
+    files = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+    state = {**dataclasses.asdict(saved), "identity": identity, "files": files}
+    (part / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    part.rename(place)
+
+
+def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identity: str) -> None:
+    """Save as last, and as best unless a better one of this identity is there."""
+    save(directory, LAST, net, parameters, saved, identity)
+    try:
+        best = json.loads((directory / BEST / STATE).read_text(encoding="utf-8"))
+        is_better = best["identity"] != identity or saved.loss < float(best["loss"])
+    except (OSError, ValueError, LookupError, TypeError):
+        is_better = True
+    if is_better:
+        save(directory, BEST, net, parameters, saved, identity)
+
+
+def keeping(directory: Path, net: nn.Module, parameters: list, identity: str, watch: Watch) -> Watch:
+    """`watch`, which also keeps what is trained every SAVE_S seconds."""
+    recent: deque[float] = deque(maxlen=RECENT)
+    written = time.monotonic()
+
+    def after(step: int, loss: float) -> bool:
+        nonlocal written
+        recent.append(loss)
+        if time.monotonic() - written >= SAVE_S:
+            keep(directory, net, parameters, Saved(step, sum(recent) / len(recent)), identity)
+            written = time.monotonic()
+        return watch(step, loss)
+
+    return after
+
+
+def resume(directory: Path, net: nn.Module, parameters: list, identity: str) -> tuple[Saved | None, str]:
+    """Load the last good adaptation into `parameters`, and a note of what was set aside.
+
+    None where there is none of this identity: then nothing was changed.
+    """
+    notes, found = [], None
+    for name in (LAST, BEST):
+        place = directory / name
+        if found is None and place.is_dir():
+            try:
+                found = _load(place, net, parameters, identity)
+            except CheckpointError as error:
+                notes.append(f"{error}; set aside as {_set_aside(place).name}")
+    return found, "; ".join(notes)
+
+
+def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved | None:
+    """CheckpointError where anything is torn or does not fit, before any parameter is changed."""
+    adapter, rest = _split(net, parameters)
+    try:
+        state = json.loads((place / STATE).read_text(encoding="utf-8"))
+        for file, digest in state["files"].items():
+            if _sha256(place / Path(file).name) != digest:
+                raise CheckpointError(f"adapter {place.name}: {file} does not match its checksum")
+        saved, owner = Saved(int(state["step"]), float(state["loss"])), state["identity"]
+        if owner != identity:
+            return None
+        tensors = load_file(place / TENSORS) if rest else {}
+        pairs = [(parameter, tensors[key]) for key, parameter in rest.items()]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(f"adapter {place.name}: cannot be read ({error})") from error
+    pairs += zip(adapter, lora.read_adapter(net, place), strict=True) if adapter else []
+    for parameter, tensor in pairs:
+        if parameter.shape != tensor.shape:
+            raise CheckpointError(f"adapter {place.name}: a tensor {tuple(tensor.shape)} for {tuple(parameter.shape)}")
+    with torch.no_grad():
+        for parameter, tensor in pairs:
+            parameter.copy_(tensor)
+    return saved
+
+
+def _split(net: nn.Module, parameters: list) -> tuple[list[nn.Parameter], dict[str, nn.Parameter]]:
+    """The parameters of the adapter, in its order, and the others by name."""
+    wanted, adapter = {id(p) for p in parameters}, lora.adapter_parameters(net)
+    ours = {id(p) for p in adapter}
+    return adapter, {key: p for key, p in net.named_parameters() if id(p) in wanted - ours}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _set_aside(place: Path) -> Path:
+    """Rename a folder to a name that nothing reads."""
+    number = 1
+    while (aside := place.with_name(f"{place.name}.broken-{number}")).exists():
+        number += 1
+    return place.rename(aside)
