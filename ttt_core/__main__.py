@@ -4,6 +4,7 @@ Exit code 0: the command did its work; for `solve`, a valid submission stands, w
 argument or file, told in one line on stderr that names it and the remedy. Only argument handling lives here.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -203,7 +204,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    from ttt_core.run.environment import redact
+
+    print("error:", redact(" ".join(message.split()), os.environ), file=sys.stderr)
     return 2
 
 
