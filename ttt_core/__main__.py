@@ -112,10 +112,12 @@ def solve(
     from ttt_core import config
     from ttt_core.model.access import resolve
     from ttt_core.run.run import run, write_fallback
+    from ttt_core.run.supervise import leaving_on_signals
 
     options, started = config.preset(preset, set_ or ()), time.monotonic()
-    write_fallback(challenges, out)  # before a download that may take long
-    access = resolve(model, fallback=fallback)
+    with leaving_on_signals():
+        write_fallback(challenges, out)  # before a download that may take long
+        access = resolve(model, fallback=fallback)
     if access.note:
         print(access.note, file=sys.stderr)
     summary = run(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ttt_core.errors import InputError
 from ttt_core.run.devices import Place
@@ -112,10 +113,12 @@ def _of_cluster() -> dict[str, tuple[Place, dict]]:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus:
         return {f"gpu:{i}": (Place(f"gpu:{i}", "cuda"), {"num_cpus": 0, "num_gpus": 1}) for i in range(gpus)}
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     return {
-        f"node:{i}": (Place(f"node:{i}", "cpu"), {"num_cpus": 0, "scheduling_strategy": strategy(node, soft=False)})
+        f"node:{i}": (
+            Place(f"node:{i}", "cpu"),
+            {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)},
+        )
         for i, node in enumerate(nodes)
     }
 
