@@ -21,7 +21,7 @@ test: .venv/ready
 
 # The fault table, and its sweeps: 500 kills, 10,000 challenge files, a run without a network. Wants strace; minutes.
 faults: .venv/ready
-	.venv/bin/python -m pytest tests/faults tests/faults/sweep_*.py
+	.venv/bin/python -m pytest -o python_files='test_*.py sweep_*.py' tests/faults
 
 # Runs of the real solver, killed at random and continued, for SOAK_S seconds.
 SOAK_S ?= 1800

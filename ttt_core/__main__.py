@@ -4,6 +4,7 @@ Exit code 0: the command did its work; for `solve`, a valid submission stands, w
 argument or file, told in one line on stderr that names it and the remedy. Only argument handling lives here.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -111,10 +112,12 @@ def solve(
     from ttt_core import config
     from ttt_core.model.access import resolve
     from ttt_core.run.run import run, write_fallback
+    from ttt_core.run.supervise import leaving_on_signals
 
     options, started = config.preset(preset, set_ or ()), time.monotonic()
-    write_fallback(challenges, out)  # before a download that may take long
-    access = resolve(model, fallback=fallback)
+    with leaving_on_signals():
+        write_fallback(challenges, out)  # before a download that may take long
+        access = resolve(model, fallback=fallback)
     if access.note:
         print(access.note, file=sys.stderr)
     summary = run(
@@ -203,7 +206,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    from ttt_core.run.environment import redact
+
+    print("error:", redact(" ".join(message.split()), os.environ), file=sys.stderr)
     return 2
 
 

@@ -39,6 +39,14 @@ def test_the_naive_twin_leaks(place, secret, monkeypatch):
     assert leaks(place.root / "run") == ["b.json", "report.html", "run.json", "worker.log"]
 
 
+def test_an_error_of_the_command_line_does_not_tell_it(place, secret):
+    command = [sys.executable, "-m", "ttt_core", "solve", str(place.root / "challenges.json"), "--model", CANARY]
+    command += ["--out", str(place.root / "run"), "--budget-s", "5"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2 and ran.stderr.startswith("error: ") and CANARY not in ran.stdout + ran.stderr
+
+
 def test_workers_do_not_inherit_it(place, secret):
     code = "import os; from ttt_core.run.environment import worker_environment as w; print(w(os.environ))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

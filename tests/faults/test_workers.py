@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from ttt_core.run.supervise import Limits
 
+HERE = Path(__file__).parent
 ALONE = {  # costs the task; the reason names the stage
     "raise": "adapt: ValueError: went wrong",
     "recursion": "adapt: RecursionError: too deep",
@@ -47,7 +49,7 @@ def undisturbed(place, others: dict) -> dict:
 @pytest.mark.parametrize("fault", ALONE)
 def test_a_task_at_fault_is_a_recorded_reason_and_costs_itself_alone(place, others, fault):
     expected = undisturbed(place, others)
-    summary = place.run({"b": fault}, limits=Limits(task_s=0.1, grace_s=0.1), budget_s=4.0)
+    summary = place.run({"b": fault}, limits=Limits(task_s=0.1, grace_s=0.1), budget_s=12.0)
     assert ALONE[fault] in summary.outcomes["b"]["reason"] and (summary.ok, summary.failed) == (3, 1)
     records = place.records()
     assert {name: records[name] for name in "acd"} == {name: expected[name] for name in "acd"}
@@ -120,6 +122,19 @@ def running(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_valid_file_stands_within_10_s_of_the_start(place):
+    place.write({f"t{i}": place.task(i % 4) for i in range(400)})
+    place.monkeypatch.setenv("TASK_S", "60")
+    paths = [str(place.root / name) for name in ("challenges.json", "model", "run")]
+    began = time.monotonic()
+    with subprocess.Popen([sys.executable, str(HERE / "runner.py"), *paths]) as process:
+        while not (place.root / "run" / "submission.json").exists() and time.monotonic() - began < 30:
+            time.sleep(0.02)
+        took = time.monotonic() - began
+        process.kill()
+    assert took < 10 and place.answered() == set()
 
 
 def test_a_worker_killed_at_each_start_ends_the_run_with_report_and_file(place):

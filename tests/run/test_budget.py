@@ -15,7 +15,7 @@ def test_reserve(seconds, reserve_s):
 
 def test_deadline_counts_from_the_given_start():
     budget = Budget(started=100, seconds=300)
-    assert (budget.deadline, budget.hard_stop) == (390, 395)
+    assert (budget.deadline, budget.hard_stop, budget.last_word) == (390, 395, 397.5)
     assert (budget.left_s(190), budget.left_s(500), budget.used_s(110)) == (200, 0, 10)
 
 

@@ -2,12 +2,17 @@
 
 import functools
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ttt_core.__main__ import main
 from ttt_core.run import run as run_module
 
+ROOT = Path(__file__).parents[2]
 STANDIN = """
 from ttt_core.arc.result import TaskResult
 
@@ -78,6 +83,19 @@ def test_solve_ends_with_0_and_one_summary_line_whatever_was_solved(place, capfd
     assert main(f"{SOLVE} --budget-s 0 --out none".split()) == 0
     out, err = capfd.readouterr()
     assert out.startswith("0 ok, 0 failed, 3 skipped") and "left early: the budget of 0 s was used up" in err
+
+
+def test_a_signal_before_the_run_leaves_the_file_and_exit_code_0(place):
+    code = """
+import os, signal
+from ttt_core import __main__ as cli
+from ttt_core.model import access
+access.resolve = lambda *args, **options: os.kill(os.getpid(), signal.SIGTERM)
+cli.sys.exit(cli.main("solve challenges.json --model some/model --out out --budget-s 30".split()))
+"""
+    environ = {**os.environ, "PYTHONPATH": f"{place}:{ROOT}"}
+    assert subprocess.run([sys.executable, "-c", code], cwd=place, env=environ, check=False).returncode == 0
+    assert len(json.loads((place / "out" / "submission.json").read_text())) == 3
 
 
 def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):

@@ -72,6 +72,11 @@ TASKS = [f"t{i}" for i in range(8)] + ["u-doubt"]
 ACTS = {"t1": "once kill", "t2": "raise", "t5": "stop", "t4": "once orphan", "t3": "print"}
 
 
+def needs_ray() -> None:
+    if devices.environment.version("ray") == "absent":
+        pytest.skip("no Ray here; pip install ray")
+
+
 def place_at(root: Path) -> list[str]:
     pairs = [{"input": [[i, 1]], "output": [[1, i]]} for i in range(1, 4)]
     tasks = {name: {"train": pairs[: 1 + i % 3], "test": [{"input": [[i, 2]]}]} for i, name in enumerate(TASKS)}
@@ -103,7 +108,7 @@ def records(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The same run, faults included, on one device and on two."""
-    pytest.importorskip("ray")
+    needs_ray()
     root = tmp_path_factory.mktemp("devices")
     place_at(root)
     told = {}
@@ -133,7 +138,7 @@ def test_ray_leaves_nothing_behind_and_workers_have_no_token(both):
 
 
 def test_a_signal_ends_both_devices_and_builds(tmp_path):
-    pytest.importorskip("ray")
+    needs_ray()
     place_at(tmp_path)
     process = begin(tmp_path, "run", "cpu:2", acts={"t7": "sleep", "u-doubt": "sleep"})
     deadline = time.monotonic() + 120
@@ -149,7 +154,7 @@ def test_a_signal_ends_both_devices_and_builds(tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_one_error_and_the_file_is_valid(tmp_path):
-    pytest.importorskip("ray")
+    needs_ray()
     place_at(tmp_path)
     process = begin(tmp_path, "run", "ray://127.0.0.1:1")
     _, err = process.communicate(timeout=120)

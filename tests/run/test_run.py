@@ -230,7 +230,7 @@ def test_a_selection_keeps_the_others_at_the_placeholder(place, go):
 def test_a_missing_model_is_an_error_that_leaves_a_valid_file(place, go):
     with pytest.raises(InputError, match="model .*nowhere: is not a folder"):
         go(model="nowhere")
-    assert answered(place) == set()
+    assert answered(place) == set() and not (place / "run" / ".space").exists()
 
 
 def test_no_file_of_a_run_holds_a_secret(place, go):

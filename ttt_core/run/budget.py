@@ -43,6 +43,11 @@ class Budget:
         """When a worker is killed even inside its grace: half of the reserve is left for the build."""
         return self.started + max(0.0, self.seconds - self.reserve_s / 2)
 
+    @property
+    def last_word(self) -> float:
+        """When a supervisor that has not answered is given up: a quarter of the reserve is left for the build."""
+        return self.started + max(0.0, self.seconds - self.reserve_s / 4)
+
     def left_s(self, now: float) -> float:
         """Seconds until the deadline, never below 0."""
         return max(0.0, self.deadline - now)

@@ -2,7 +2,8 @@
 
 An actor only supervises (`supervise.Device`); the model lives in the actor's child process, which is killed where it
 hangs, whatever Ray thinks of it. An actor that does not answer in time, or whose machine is gone, is replaced.
-On a cluster the library and the model lie at the same paths on every machine.
+On a cluster the library and the model lie at the same paths on every machine. A Ray started here listens, as Ray does, on
+all interfaces where there are some, and lets in only those who have its token.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ttt_core.errors import InputError
 from ttt_core.run.devices import Place
@@ -90,7 +92,7 @@ class Cluster:
 
 
 def _connect(spec: str, folder: str | None, devices: int) -> None:
-    """A cluster, or a Ray of this machine alone: no dashboard, no statistics, loopback only, no secrets."""
+    """A cluster, or a Ray of this machine alone: no dashboard, no statistics."""
     if folder is None:
         ray.init(address=spec, log_to_driver=False, configure_logging=False)
         return
@@ -111,21 +113,24 @@ def _of_cluster() -> dict[str, tuple[Place, dict]]:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus:
         return {f"gpu:{i}": (Place(f"gpu:{i}", "cuda"), {"num_cpus": 0, "num_gpus": 1}) for i in range(gpus)}
-    strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
     return {
-        f"node:{i}": (Place(f"node:{i}", "cpu"), {"num_cpus": 0, "scheduling_strategy": strategy(node, soft=False)})
+        f"node:{i}": (
+            Place(f"node:{i}", "cpu"),
+            {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)},
+        )
         for i, node in enumerate(nodes)
     }
 
 
 @contextlib.contextmanager
 def _untouched() -> Iterator[None]:
-    """Ray inherits an environment without secrets, and the handlers of signals stay as they were."""
+    """Ray inherits an environment without secrets but its own, and the handlers of signals stay as they were."""
     environ, numbers = dict(os.environ), (signal.SIGTERM, signal.SIGINT)
     handlers = {number: signal.getsignal(number) for number in numbers}
     os.environ.clear()
-    os.environ.update(worker_environment(environ) | QUIET)
+    own = {name: value for name, value in environ.items() if name.startswith("RAY_")}
+    os.environ.update(worker_environment(environ) | QUIET | own)
     try:
         yield
     finally:

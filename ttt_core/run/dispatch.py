@@ -100,9 +100,10 @@ def scheduled(work: Work) -> Schedule:
 
 def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None:
     now = time.monotonic()
+    last_s = work.budget.last_word - now
     if name not in state.ready:
         within_s = min(work.limits.start_s, left_s)
-        backend.begin(name, "start", within_s, within_s + UNHEARD_S)
+        backend.begin(name, "start", within_s, min(within_s + UNHEARD_S, last_s))
         state.busy[name] = (None, now)
         return
     turn = state.schedule.turn(name, now, left_s, len(backend.names) - len(state.retired))
@@ -113,7 +114,7 @@ def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None
         config, seed = passes.wider(config), seed + 1  # other views
     kill_s = min(turn.seconds + work.limits.grace_s, work.budget.hard_stop - now)
     job = Job(work.tasks[turn.task_id], config, seed, turn.seconds, kill_s)
-    backend.begin(name, "solve", job, kill_s + UNHEARD_S)
+    backend.begin(name, "solve", job, min(kill_s + UNHEARD_S, last_s))
     state.busy[name] = (turn, now)
 
 

@@ -86,14 +86,14 @@ def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqd
         with _tolerated(plan, bar, "report"):
             write_report(plan.run_dir)
     with _tolerated(plan, bar, "log"):
-        for log in plan.run_dir.glob("worker*.log"):
-            redact_file(log, os.environ)
+        for path in plan.run_dir.glob("worker*.log"):
+            redact_file(path, os.environ)
     return table or _outcomes(plan, records, stopped)
 
 
 @contextlib.contextmanager
 def _tolerated(plan: Plan, bar: tqdm, what: str) -> Iterator[None]:
-    """A disk that fails inside the context is told, once for each kind of file; the answers stay in memory."""
+    """A disk that fails inside the context is told, here and in the receipt; the answers stay in memory."""
     try:
         yield
     except (OSError, TTTError) as error:
@@ -120,10 +120,12 @@ def standing(run_dir: Path, challenges: Challenges) -> dict:
 
 
 def attempts(records: Mapping[str, TaskResult]) -> dict:
+    """Task id to its pairs of grids, of the records that have some."""
     return {task_id: record.attempts for task_id, record in records.items() if record.status == "ok"}
 
 
 def write_submission(run_dir: Path, challenges: Challenges, attempts: Mapping) -> Path:
+    """Replace submission.json by a checked one; placeholders where `attempts` has nothing."""
     answers = submission.build(challenges, attempts)
     submission.check(answers, challenges)
     store.write_reserved(run_dir / SUBMISSION, submission.dumps(answers))
@@ -147,6 +149,7 @@ def write_receipt(plan: Plan, records: Mapping[str, TaskResult], why_not: str) -
 
 
 def log(bar: tqdm, line: str) -> None:
+    """A line for people, above the progress bar."""
     if not bar.disable:
         bar.write(line, file=sys.stderr)
 

@@ -79,7 +79,10 @@ def free_space(run_dir: Path) -> None:
 
 @contextlib.contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold `run_dir`, made if missing and swept of stale temporaries; InputError naming the pid that holds it."""
+    """Hold `run_dir`, made if missing and swept of stale temporaries; InputError naming the pid that holds it.
+
+    What `reserve_space` kept is given up at the end.
+    """
     with writable(run_dir):
         (run_dir / "tasks").mkdir(parents=True, exist_ok=True)
         file = (run_dir / "lock").open("ab+", buffering=0)
@@ -95,7 +98,11 @@ def locked(run_dir: Path) -> Iterator[None]:
             file.write(str(os.getpid()).encode())
             for stale in (*run_dir.glob(".*.tmp"), *(run_dir / "tasks").glob(".*.tmp")):
                 stale.unlink()
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                free_space(run_dir)
 
 
 @contextlib.contextmanager

@@ -123,16 +123,32 @@ def _outcome(reply: worker.Reply, task: Task) -> Outcome:
 def caught_signals() -> Iterator[list[str]]:
     """SIGTERM and SIGINT put their name in the list instead of ending the process; handlers restored at the end."""
     caught: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught  # only the main thread may set handlers; elsewhere a signal does what it did
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {n: signal.signal(n, lambda number, frame: caught.append(signal.Signals(number).name)) for n in numbers}
-    try:
+    with _handled(lambda number, frame: caught.append(signal.Signals(number).name)):
         yield caught
+
+
+@contextlib.contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end the process with exit code 0: for the time before a run, when a valid file already stands."""
+
+    def leave(number, frame):
+        raise SystemExit(0)
+
+    with _handled(leave):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Callable) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers; elsewhere a signal does what it did
+        return
+    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 def public(result: TaskResult, redact: Callable[[str], str]) -> TaskResult:
