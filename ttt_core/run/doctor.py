@@ -152,7 +152,8 @@ def _self_test(model) -> Check:
     """Solve one tiny task with `model`, from challenge file to submission, in a folder that is thrown away."""
     pairs = [{"input": [[k, 0], [0, k]], "output": [[0, k], [k, 0]]} for k in (1, 2, 3)]
     task = {"train": pairs, "test": [{"input": [[4, 0], [0, 4]]}]}
-    config = preset("grid", ["adapt.steps=10", "decode.views=4", "second.passes=1"])
+    few = ["adapt.steps=3", "adapt.batch_tokens=128", "decode.views=2", "rescore.views=2", "second.passes=1"]
+    config = preset("grid", few)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "challenges.json")
         path.write_text(json.dumps({"self_test": task}))

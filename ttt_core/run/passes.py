@@ -37,11 +37,15 @@ def smaller(config: Config) -> Config:
 
 
 def wider(config: Config) -> Config:
-    """The second pass's profile: more views, more steps, a lower floor."""
-    second, decode = config.second, config.decode
+    """The second pass's profile: more views, more steps, a lower floor.
+
+    The rate falls as the steps rise: their product decides how far the weights move, and further only learns the
+    demonstrations by heart (kaggle_dataset/model/ABLATIONS.md).
+    """
+    second, adapt, decode = config.second, config.adapt, config.decode
     return dataclasses.replace(
         config,
-        adapt=dataclasses.replace(config.adapt, steps=second.steps * config.adapt.steps),
+        adapt=dataclasses.replace(adapt, steps=second.steps * adapt.steps, lr=adapt.lr / second.steps),
         decode=dataclasses.replace(decode, views=second.views * decode.views, floor=second.floor * decode.floor),
         rescore=dataclasses.replace(config.rescore, views=second.views * config.rescore.views),
     )
