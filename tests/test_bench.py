@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ttt_core.arc.editions import write_edition
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,3 +36,19 @@ def test_search(tmp_path):
     figures = run_bench("search", tmp_path, *options)
     assert figures["candidates_equal"] is True
     assert {"speedup_vs_recursive", "speedup_vs_generate", "scoring_speedup"} <= figures.keys()
+
+
+def test_ablate_goes_on_where_it_was_stopped(tmp_path):
+    write_edition("arc-agi-1", tmp_path / "data")
+    few = "=adapt.steps=2 decode.views=2 rescore.views=2"
+    command = [sys.executable, ROOT / "tests/bench/ablate.py", "--data", tmp_path / "data", "--json", tmp_path / "lines"]
+    command += ["--model", ROOT / "kaggle_dataset/model", "--arm", "few" + few, "--arm", "none" + few + " adapt.method=none"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    for tasks, done in (("1", 2), ("2", 4)):
+        ran = subprocess.run([*command, "--tasks", tasks], env=environ, capture_output=True, text=True, timeout=300)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+        lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+        assert len({(line["task"], line["arm"]) for line in lines}) == len(lines) == done
+    rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in ran.stdout.splitlines()]
+    assert [row["arm"] for row in rows] == ["few", "none"] and rows[0]["tasks"] == "2"
+    assert float(rows[0]["nats_per_token"]) != float(rows[1]["nats_per_token"])

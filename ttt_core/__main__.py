@@ -167,13 +167,15 @@ def doctor(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="the --out folder of a solve")],
+    folder: Annotated[Path, typer.Argument(help="the --out folder of a solve, or of a pretrain")],
     solutions: Annotated[Path | None, typer.Option(help="the edition's solutions file, for what was right")] = None,
 ):
-    """Write RUN_DIR/report.html: score, every task's attempts, candidates and seconds; one file for a browser."""
+    """Write FOLDER/report.html: score, every task's attempts, candidates, seconds; of a training train_log.png."""
+    from ttt_core.run import curves
     from ttt_core.run.report import write_report
 
-    print(write_report(run_dir, solutions))
+    is_training = (folder / curves.LOG).is_file()
+    print(curves.write_curves(folder) if is_training else write_report(folder, solutions))
 
 
 @app.command()

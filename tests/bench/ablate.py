@@ -1,0 +1,112 @@
+"""What a setting of the solver is worth: the same tasks under several arms, side by side in one run.
+
+    python tests/bench/ablate.py --data build/data --tasks @tests/bench/small40.txt \\
+        --arm full= --arm "lora 8=adapt.method=lora adapt.rank=8" --json FILE
+
+An arm is a name and the settings that differ from the preset. Printed per arm: outputs solved (two attempts; 95 %
+Wilson interval), outputs whose answer was among the candidates, nats per token of the true answers under the adapted
+model (mean over the scoring views), and seconds a task. Arms take turns task by task, so that a busy machine is as slow
+for each. A task's line is written to FILE as soon as it is done; the same command goes on where it was stopped.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ttt_core.arc import augment, metric
+from ttt_core.arc.encode import answer_ids
+from ttt_core.arc.tasks import Task, read_challenges, select_tasks
+from ttt_core.config import Config, preset
+from ttt_core.model.load import LoadedModel, load_model
+from ttt_core.model.speed import keep_memory
+from ttt_core.solve.prefix import Query
+from ttt_core.solve.rescore import rescore
+from ttt_core.solve.task import solve_task
+
+
+def measure(model: LoadedModel, task: Task, truths: Sequence[np.ndarray], config: Config, seed: int) -> dict:
+    """One task under one arm: lists over its test inputs of solved, found and nats per token; seconds in all."""
+    nats: list[float] = []
+
+    def look(stage: str) -> None:  # called within the adaptation, before the candidates are scored
+        if stage == "rescore":
+            nats.extend(_nats(model, task, index, truth, config, seed) for index, truth in enumerate(truths))
+
+    started = time.monotonic()
+    result = solve_task(model, task, config, seed=seed, beat=look)
+    solved = [any(np.array_equal(g, o) for g in pair) for pair, o in zip(result.attempts, truths, strict=True)]
+    found = [
+        any(np.array_equal(c.grid, o) for c in candidates)
+        for candidates, o in zip(result.candidates, truths, strict=True)
+    ]
+    return {"solved": solved, "found": found, "nats": nats, "seconds": round(time.monotonic() - started, 2)}
+
+
+def _nats(model: LoadedModel, task: Task, index: int, truth: np.ndarray, config: Config, seed: int) -> float:
+    """Mean nats per token of a true answer over the scoring views."""
+    views = augment.draw_views(task, config.rescore.views, augment.task_rng(seed, task.id, "views"))
+    queries = [Query(model.format.query(augment.view(v, task), index), v.dihedral) for v in views]
+    scores = rescore(model, queries, [truth], views, config.rescore, math.inf)[0]
+    tokens = [len(answer_ids(model.format.grammar, augment.apply(v, truth))) for v in views]
+    return float(np.mean(-scores / tokens))
+
+
+def table(lines: list[dict], arms: list[str]) -> list[dict]:
+    """One row an arm, over the tasks that all arms have done."""
+    done = {(line["task"], line["arm"]): line for line in lines}
+    tasks = [t for t in dict.fromkeys(line["task"] for line in lines) if all((t, arm) in done for arm in arms)]
+    rows = []
+    for arm in arms:
+        own = [done[t, arm] for t in tasks]
+        solved, outputs = (sum(count(line["solved"]) for line in own) for count in (sum, len))
+        low, high = metric.wilson(solved, outputs) if outputs else (0.0, 1.0)
+        rows.append(
+            {
+                "arm": arm,
+                "tasks": len(own),
+                "solved": f"{solved} of {outputs} ({low:.3f} to {high:.3f})",
+                "found": sum(sum(line["found"]) for line in own),
+                "nats_per_token": float(np.mean([n for line in own for n in line["nats"]] or [math.nan])),
+                "seconds_per_task": float(np.mean([line["seconds"] for line in own] or [math.nan])),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=Path("kaggle_dataset/model"))
+    parser.add_argument("--data", type=Path, required=True, help="folder that `data` wrote")
+    parser.add_argument("--split", choices=["training", "evaluation"], default="evaluation")
+    parser.add_argument("--tasks", help="N, id,id or @FILE; else all")
+    parser.add_argument("--preset", default="grid")
+    parser.add_argument("--arm", action="append", required=True, help="NAME=SETTING SETTING ...")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, required=True, help="a line a task and arm; continued where it exists")
+    options = parser.parse_args()
+    keep_memory()
+    model = load_model(options.model)
+    arms = {name: preset(options.preset, told.split()) for name, _, told in (a.partition("=") for a in options.arm)}
+    tasks = select_tasks(read_challenges(options.data / f"arc-agi_{options.split}_challenges.json"), options.tasks)
+    truths = metric.read_solutions(options.data / f"arc-agi_{options.split}_solutions.json")
+    lines = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []
+    with open(options.json, "a") as out:
+        for task in tasks:
+            for arm, config in arms.items():
+                if any(line["task"] == task.id and line["arm"] == arm for line in lines):
+                    continue
+                measured = measure(model, task, truths[task.id], config, options.seed)
+                lines.append({"task": task.id, "arm": arm, **measured})
+                out.write(json.dumps(lines[-1]) + "\n")
+                out.flush()
+    for row in table(lines, list(arms)):
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+if __name__ == "__main__":
+    main()
