@@ -1,0 +1,64 @@
+"""Which optimiser gets which parameter, what their states weigh, and 8-bit AdamW with and without bitsandbytes."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from ttt_core.config import AdaptConfig
+from ttt_core.errors import ModelError
+from ttt_core.model.optim import make_optimizers, rate, state_bytes
+
+
+def groups():
+    sizes = [(32, 48), (32,), (8, 48)]
+    layers = [nn.Parameter(torch.zeros(size)) for size in sizes]
+    return [{"params": layers, "lr": 1e-2, "layers": True}, {"params": [nn.Parameter(torch.zeros(4, 32))], "lr": 1e-3}]
+
+
+def moved_bytes(optimizers):
+    return sum(
+        t.nbytes for o in optimizers for s in o.state.values() for t in s.values() if torch.is_tensor(t) and t.ndim
+    )
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_states_weigh_what_is_said(name):
+    config, made = AdaptConfig(optimizer=name, lr=1e-2), groups()
+    optimizers = make_optimizers(made, config)
+    for group in made:
+        for p in group["params"]:
+            p.grad = torch.ones_like(p)
+    for optimizer in optimizers:
+        optimizer.step()
+    assert moved_bytes(optimizers) == state_bytes(made, config)
+
+
+def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest_at_its_rates():
+    made = groups()
+    adamw, muon = make_optimizers(made, AdaptConfig(optimizer="muon", lr=1e-2, muon_steps=3))
+    assert [p.shape for g in muon.param_groups for p in g["params"]] == [(32, 48)]
+    assert muon.param_groups[0]["ns_steps"] == 3
+    rates = {p.shape: g["lr"] for g in adamw.param_groups for p in g["params"]}
+    assert rates == {(32,): pytest.approx(1e-3), (8, 48): pytest.approx(1e-3), (4, 32): 1e-3}
+
+
+def test_8_bit_adamw_is_bitsandbytes_and_without_it_an_error_says_so(monkeypatch):
+    config, made = AdaptConfig(optimizer="adamw8bit"), groups()
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ModelError, match="bitsandbytes is not installed"):
+        make_optimizers(made, config)
+    stand_in = SimpleNamespace(optim=SimpleNamespace(AdamW8bit=torch.optim.AdamW))
+    monkeypatch.setitem(sys.modules, "bitsandbytes", stand_in)
+    [optimizer] = make_optimizers(made, config)
+    assert isinstance(optimizer, torch.optim.AdamW) and len(optimizer.param_groups) == 2
+    assert state_bytes(made, config) == 2 * sum(p.numel() for g in made for p in g["params"])
+
+
+def test_the_rate_warms_up_and_falls():
+    config = AdaptConfig(steps=100, warmup=0.1, decay="linear")
+    factors = [rate(config, step, step / 100) for step in range(100)]
+    assert factors[0] < factors[4] < max(factors) and factors[-1] < 0.02
+    assert factors.index(max(factors)) in (9, 10)
