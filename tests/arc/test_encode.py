@@ -16,7 +16,7 @@ GRAMMARS = [Grammar(15, 10, 13), Grammar(15, 10, 13, terminated=False)]
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=["terminated", "separated"])
-@settings(deadline=None)
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(grid=GRIDS)
 def test_the_grammar_allows_every_token_of_every_grid_and_it_reads_back(grammar, grid):
     ids, state = encode.answer_ids(grammar, grid), grammar.start(1)
@@ -27,7 +27,7 @@ def test_the_grammar_allows_every_token_of_every_grid_and_it_reads_back(grammar,
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=["terminated", "separated"])
-@settings(deadline=None)
+@settings(deadline=None)  # a loaded machine is slow, not wrong
 @given(seed=st.integers(0, 2**32 - 1))
 def test_any_walk_the_grammar_allows_ends_in_a_grid(grammar, seed):
     rng, state, ids = np.random.default_rng(seed), grammar.start(1), []

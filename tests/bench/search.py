@@ -40,7 +40,7 @@ from ttt_core.solve.rescore import rescore
 from ttt_core.solve.task import solve_task, solve_tasks
 
 ROOT = Path(__file__).parents[2]
-FLOOR = 0.02
+FLOOR = 0.1  # of the default settings
 MAX_NEW = 200  # tokens that `generate` may add; our answers are bounded by the grammar
 UNCAPPED = DecodeConfig(floor=FLOOR, max_tokens=10**6)  # as (a) has no caps
 
