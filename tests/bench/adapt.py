@@ -115,6 +115,18 @@ def now() -> float:
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
+def product_rate() -> float:
+    """FLOP/s of a bf16 matrix product, by the same seconds."""
+    if torch.get_num_threads() > 1:
+        return matmul_rate(CPU)
+    a = torch.randn(1024, 1024, dtype=torch.bfloat16)
+    a @ a
+    began = now()
+    for _ in range(8):
+        a @ a
+    return 8 * 2 * 1024**3 / (now() - began)
+
+
 class Clock(TrainerCallback):
     """Notes the time after each step, and the losses."""
 
@@ -198,10 +210,10 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
                 run()
             return {"peak": weights + meter.peak, "beyond_weights": meter.peak}
         resident = growth(began=True)
-        rates = [matmul_rate(CPU)]
+        rates = [product_rate()]
         times, losses = run()
         seconds = times[-1] - times[0]  # without the first step, in which libraries load and memory is first touched
-        rates.append(matmul_rate(CPU))
+        rates.append(product_rate())
     lengths = np.array([len(row) for row, _ in (rows if what == "task" else rows[step:])])
     width, depth = (
         (net.config.width, net.config.layers)
