@@ -25,8 +25,8 @@ from ttt_core.run import receipt, store
 from ttt_core.run.passes import wider
 from ttt_core.run.schedule import Schedule, cost
 
-# Seconds per million tokens of cost of the first passes of a run on two CPU cores; --run replaces them.
-RATIOS = [20.0, 25.0, 30.0, 22.0, 40.0]
+# Seconds per million tokens of cost, of 14 random evaluation tasks (20 steps, 4 views) on one busy CPU core.
+RATIOS = [451, 243, 251, 252, 190, 261, 215, 322, 281, 573, 212, 324, 189, 189]
 FLEETS = [(n, devices) for n in (240, 100_000) for devices in (1, 4, 64, 1024)]
 START_S = 60.0  # of a worker, after a failure
 

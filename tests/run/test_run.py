@@ -140,8 +140,8 @@ def test_a_fault_costs_its_own_task_alone(place, go, fault):
 
 def test_a_hung_task_is_killed_at_its_limit_and_the_run_ends_in_time(place, go):
     began = time.monotonic()
-    summary = go({"b": "hang"}, budget_s=6.0)
-    assert time.monotonic() - began < 6.0 and answered(place) == {"a", "c", "d"}
+    summary = go({"b": "hang"}, budget_s=15.0)
+    assert time.monotonic() - began < 15.0 and answered(place) == {"a", "c", "d"}
     assert summary.outcomes["b"]["reason"].startswith("adapt: over its limit of")
 
 
@@ -202,8 +202,8 @@ def test_time_before_the_run_counts(place, go):
 
 
 def test_a_small_budget_solves_some(place, go):
-    summary = go({task_id: "hang" for task_id in "cd"}, budget_s=4.5, limits=Limits(task_s=30.0, grace_s=0.1))
-    assert (summary.ok, summary.failed, summary.skipped) == (2, 1, 1) and summary.seconds < 4.5
+    summary = go({task_id: "hang" for task_id in "cd"}, budget_s=10.0, limits=Limits(task_s=30.0, grace_s=0.1))
+    assert (summary.ok, summary.failed, summary.skipped) == (2, 1, 1) and summary.seconds < 10.0
 
 
 def test_three_failed_starts_end_the_run(place, go):
