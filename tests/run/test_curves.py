@@ -16,6 +16,11 @@ def colors_of(path):
     return {color for _, color in Image.open(path).convert("RGB").getcolors(1 << 24)}
 
 
+def test_a_loss_of_zero_is_a_loss(tmp_path):
+    (tmp_path / "train_log.jsonl").write_text(json.dumps({**LINE, "loss": 0.0}) + "\n")
+    assert write_curves(tmp_path).is_file()
+
+
 @pytest.mark.parametrize(("held_out", "is_shown"), [(1.6, True), (None, False)])
 def test_the_held_out_loss_is_drawn_where_there_is_one(tmp_path, capsys, held_out, is_shown):
     log = [{**LINE, "tokens": 1000 * n, "loss": 2 / n, "held_out_nll": held_out and held_out / n} for n in (1, 2, 3)]

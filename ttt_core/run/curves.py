@@ -41,7 +41,7 @@ def write_curves(model_dir: str | Path) -> Path:
 def _read(log: Path) -> list[dict]:
     try:
         lines = [json.loads(line) for line in log.read_text().splitlines()]
-        complete = lines and all(line["tokens"] >= 0 and line["seconds"] > 0 and line["loss"] > 0 for line in lines)
+        complete = lines and all(line["tokens"] >= 0 and line["seconds"] > 0 and line["loss"] >= 0 for line in lines)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"training log {log}: {error!r}; give a folder that `pretrain` wrote") from None
     if not complete:
