@@ -26,8 +26,12 @@ def load(model, device, config):
             with torch.no_grad():
                 for weights in loaded.net.get_output_embeddings().parameters():
                     weights.fill_(math.inf)
-        if damage and (adapters / damage).is_dir():
-            lora.load_adapter(loaded.net, adapters / damage)
-        return solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat)
+
+        def beat_and_damage(stage: str) -> None:  # the adapted model is what searches
+            beat(stage)
+            if stage == "decode" and damage and (adapters / damage).is_dir():
+                lora.load_adapter(loaded.net, adapters / damage)
+
+        return solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat_and_damage)
 
     return solve

@@ -56,7 +56,7 @@ def test_each_damage_is_a_reason_and_changes_no_other_record(place, adapters, mo
     place.write({**sound, **{name: place.task(1) for name in REASONS}})
     summary = place.run(**options)
     for name, reason in REASONS.items():
-        assert summary.outcomes[name]["status"] == ("failed" if reason else "ok")
+        assert summary.outcomes[name]["status"] == ("failed" if reason else "ok"), (name, summary.outcomes[name])
         assert reason in summary.outcomes[name]["reason"]
     expected, records = place.records("whole"), place.records()
     assert {name: records[name] for name in sound} == expected and place.answered() == {*sound, "b-loss"}

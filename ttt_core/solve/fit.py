@@ -116,7 +116,9 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
     rows: list[Row] = []
     for rows in draw:
         step = state.first + len(state.losses)
-        share = max(step / config.steps, (time.monotonic() - started) / max(deadline - started, 1e-9))
+        share, clock = step / config.steps, (time.monotonic() - started) / max(deadline - started, 1e-9)
+        if clock > (step + 1) / config.steps:  # the clock counts where time is short, and else changes no digit
+            share = clock
         if share >= 1:
             return "", rows
         for optimizer, lrs in zip(state.optimizers, state.peaks, strict=True):
