@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import build_submission
 
 ROOT = Path(__file__).parents[2]
 CANARY = "canary-51f0c2-token"
@@ -53,12 +56,34 @@ def test_workers_do_not_inherit_it(place, secret):
     assert "HF_TOKEN" not in told
 
 
-def test_no_file_of_the_bundle_holds_it(tmp_path, secret):
-    command = [sys.executable, "build_submission.py", "--owner", "somebody", "--out", str(tmp_path / "build")]
-    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert leaks(tmp_path / "build") == [] and CANARY not in ran.stdout + ran.stderr
+@pytest.fixture
+def careless(tmp_path, monkeypatch):
+    """A copy of what is staged, in which tokens lie where people leave them."""
+    root = tmp_path / "careless"
+    for part in ("ttt_core", "kaggle_dataset", "notebooks"):
+        shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    shutil.copy(ROOT / "kernel-metadata.json", root)
+    (root / "ttt_core/.env").write_text(f"HF_TOKEN={CANARY}\n")
+    (root / "kaggle_dataset/model/.netrc").write_text(f"password {CANARY}\n")
+    monkeypatch.setattr(build_submission, "ROOT", root)
+    return root
+
+
+def stage(out: Path) -> list[str]:
+    """The files that hold the token, once everything is staged."""
+    build_submission.stage_dataset(out / "dataset", "somebody")
+    build_submission.stage_kernel(out / "kernel", "somebody", ROOT / "notebooks/kaggle.yaml")
+    return leaks(out)
+
+
+def test_no_file_of_the_bundle_holds_it(tmp_path, secret, careless):
+    assert stage(tmp_path / "build") == [] and leaks(careless) == [".env", ".netrc"]
     assert any((tmp_path / "build").rglob("*.ipynb"))
+
+
+def test_a_naive_copy_of_the_repository_holds_it(tmp_path, secret, careless, monkeypatch):
+    monkeypatch.setattr(build_submission, "STRAY", shutil.ignore_patterns("__pycache__"))
+    assert stage(tmp_path / "build") == [".env", ".netrc"]
 
 
 def test_no_notebook_in_the_repository_holds_the_shape_of_one():
