@@ -16,7 +16,8 @@ def load(model, device, config):
 
     loaded, adapters = load_model(model, device=device, dtype="float32"), Path(os.environ["ADAPTERS"])
 
-    def solve(task, config, seed, deadline, beat):
+    def solve(tasks, config, seed, deadline, beat):
+        [task] = tasks
         damage = task.id.partition("-")[2]
         if damage == "loss":
             options = to_dict(config)
@@ -32,6 +33,6 @@ def load(model, device, config):
             if stage == "decode" and damage and (adapters / damage).is_dir():
                 lora.load_adapter(loaded.net, adapters / damage)
 
-        return solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat_and_damage)
+        return [solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat_and_damage)]
 
     return solve

@@ -37,7 +37,11 @@ def note(line: str) -> None:
             file.write(line + "\n")
 
 
-def solve(task, config, seed, deadline, beat):
+def solve(tasks, config, seed, deadline, beat):
+    return [solve_one(task, config, seed, beat) for task in tasks]
+
+
+def solve_one(task, config, seed, beat):
     note(f"{task.id} {config.decode.views}")
     beat("adapt")
     usual = Config().decode.views

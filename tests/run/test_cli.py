@@ -17,10 +17,11 @@ STANDIN = """
 from ttt_core.arc.result import TaskResult
 
 def load(model, device, config):
-    def solve(task, config, seed, deadline, beat):
+    def solve(tasks, config, seed, deadline, beat):
+        [task] = tasks
         if task.id == "c":
             raise ValueError("no")
-        return TaskResult(task.id, "ok", attempts=tuple((p.input, 9 - p.input) for p in task.test))
+        return [TaskResult(task.id, "ok", attempts=tuple((p.input, 9 - p.input) for p in task.test))]
     return solve
 """
 

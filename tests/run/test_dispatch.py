@@ -8,9 +8,9 @@ import pytest
 
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import Config
+from ttt_core.config import AdaptConfig, Config
 from ttt_core.run.budget import Budget
-from ttt_core.run.dispatch import Work, solve_all
+from ttt_core.run.dispatch import Work, shared_turns, solve_all
 from ttt_core.run.supervise import Limits, Outcome
 
 GRID = np.array([[1, 2]], np.uint8)
@@ -19,8 +19,8 @@ TASKS = {f"t{i:02}": Task(f"t{i:02}", (Pair(GRID, GRID),) * (i + 1), (Pair(GRID)
 
 def answer(job):
     candidates = ((Candidate(GRID, (-0.1,), (0,)), Candidate(9 - GRID, (-5.0,), (0,))),)
-    result = TaskResult(job.task.id, "ok", attempts=((GRID, 9 - GRID),), candidates=candidates)
-    return Outcome("result", result=result, is_alive=True)
+    told = {"attempts": ((GRID, 9 - GRID),), "candidates": candidates}
+    return Outcome("result", results=tuple(TaskResult(t.id, "ok", **told) for t in job.tasks), is_alive=True)
 
 
 class Backend:
@@ -40,7 +40,7 @@ class Backend:
         return [(name, self.start(name) if method == "start" else self.solve(name, argument))]
 
 
-def work(caught=(), budget_s=1000.0):
+def work(caught=(), budget_s=1000.0, config=Config()):
     kept, said = Counter(), []
     records = {}
     budget = Budget(time.monotonic(), budget_s)
@@ -48,7 +48,7 @@ def work(caught=(), budget_s=1000.0):
     def keep(task_id, record, used_s):
         kept[task_id] += 1
 
-    return Work(TASKS, Config(), 0, budget, Limits(), records, list(caught), keep, said.append), kept, said
+    return Work(TASKS, config, 0, budget, Limits(), records, list(caught), keep, said.append), kept, said
 
 
 def test_every_device_works_and_every_task_is_kept_once():
@@ -93,7 +93,7 @@ def test_starts_that_fail_now_and_then_do_not_add_up():
 
     def solve(name, job):
         done = answer(job)
-        return Outcome("result", result=done.result)  # and the worker is gone
+        return Outcome("result", results=done.results)  # and the worker is gone
 
     assert solve_all(plan, Backend("x", solve, start)) == "" and len(kept) == 12 and len(starts) == 36
 
@@ -104,10 +104,10 @@ def test_a_lost_device_costs_a_try_and_the_smaller_profile_is_used_once(failing)
     profiles = []
 
     def solve(name, job):
-        if job.task.id == "t05":
+        if job.tasks[0].id == "t05":
             profiles.append(job.config.decode.views)
-        if job.task.id == "t05" and (failing == "both" or len(profiles) == 1):
-            return Outcome.lost(job.task, "solve: the device's supervisor was lost")
+        if job.tasks[0].id == "t05" and (failing == "both" or len(profiles) == 1):
+            return Outcome.failed(job.tasks, "solve: the device's supervisor was lost", is_system=True)
         return answer(job)
 
     assert solve_all(plan, Backend("xy", solve)) == "" and len(kept) == 12
@@ -131,3 +131,43 @@ def test_the_smallest_budget_starts_nothing():
     plan, kept, _ = work(budget_s=0.0)
     backend = Backend("xy")
     assert solve_all(plan, backend) == "the budget of 0 s was used up" and not backend.log and not kept
+
+
+UNADAPTED = Config(adapt=AdaptConfig(method="none"))
+
+
+def test_tasks_without_adaptation_share_turns_of_like_cost_and_each_is_kept_once():
+    plan, kept, _ = work(config=UNADAPTED)
+    shared = []
+
+    def solve(name, job):
+        shared.append([task.id for task in job.tasks])
+        return answer(job)
+
+    assert solve_all(plan, Backend("x", solve)) == "" and set(kept) == set(TASKS) and set(kept.values()) == {1}
+    assert sorted(shared) == [["t00", "t01", "t02"], ["t03", "t04", "t05"], ["t06", "t07", "t08"], ["t09", "t10", "t11"]]
+    used = [record.notes["used_s"] for record in plan.records.values()]
+    assert len(used) == 12 and max(used) < 1.0  # each its share
+
+
+@pytest.mark.parametrize("is_system", [True, False])
+def test_a_shared_turn_that_fails_costs_the_task_at_fault_alone(is_system):
+    plan, kept, said = work(config=UNADAPTED)
+    turns = Counter()
+
+    def solve(name, job):
+        turns.update(task.id for task in job.tasks)
+        if any(task.id == "t04" for task in job.tasks):
+            return Outcome.failed(job.tasks, "decode: went wrong", is_system=is_system)
+        return answer(job)
+
+    assert solve_all(plan, Backend("x", solve)) == "" and set(kept.values()) == {1}
+    assert {task_id for task_id, record in plan.records.items() if record.status != "ok"} == {"t04"}
+    assert {task_id: n for task_id, n in turns.items() if n > 1} == {"t03": 2, "t04": 2 + is_system, "t05": 2}
+    assert "t03 and 2 more: decode: went wrong; each once more by itself" in said
+
+
+def test_adapted_tasks_and_few_tasks_have_turns_of_their_own():
+    assert shared_turns(["a", "b"], {"a": 1.0, "b": 2.0}, devices=4) == {"a": ("a",), "b": ("b",)}
+    plan, *_ = work()
+    assert solve_all(plan, Backend("x", lambda name, job: answer(job) if len(job.tasks) == 1 else None)) == ""

@@ -38,7 +38,10 @@ def note(line):
     with open(os.environ["NOTES"], "a") as file:
         file.write(line + "\\n")
 
-def solve(task, config, seed, deadline, beat):
+def solve(tasks, config, seed, deadline, beat):
+    return [solve_one(task, beat) for task in tasks]
+
+def solve_one(task, beat):
     note(task.id)
     beat("adapt")
     act = acts().get(task.id)

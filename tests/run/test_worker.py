@@ -24,7 +24,10 @@ def load(model, device, config):
 def broken(model, device, config):
     raise ValueError("no such\\nweights")
 
-def solve(task, config, seed, deadline, beat):
+def solve(tasks, config, seed, deadline, beat):
+    return [solve_one(task, seed, beat) for task in tasks]
+
+def solve_one(task, seed, beat):
     assert all(pair.output is None for pair in task.test)
     beat("adapt")
     act = task.id
@@ -76,7 +79,7 @@ def wait(child, limit_s=20.0, stopped=lambda: False, beats=None):
 def ask(child, task_id, limit_s=20.0, **options):
     grid = np.array([[1, 2]], np.uint8)
     task = Task(task_id, (Pair(grid, grid),), (Pair(grid, grid),))
-    request = {"task": worker.task_to_dict(task), "config": to_dict(Config()), "seed": 5, "seconds": limit_s}
+    request = {"tasks": [worker.task_to_dict(task)], "config": to_dict(Config()), "seed": 5, "seconds": limit_s}
     worker.send(child, request)
     return wait(child, limit_s, **options)
 
@@ -102,13 +105,13 @@ def running(group):
 def test_task_after_task_with_heartbeats(child):
     beats = []
     for task_id in ("a", "b"):
-        result = store.result_from_dict(ask(child, task_id, beats=beats).body["result"], task_id, 1)
+        result = store.result_from_dict(ask(child, task_id, beats=beats).body["results"][0], task_id, 1)
         assert result.attempts[0][1].tolist() == [[8, 7]] and result.notes == {"seed": 5}
     assert beats == ["adapt", "adapt"]
 
 
 def test_what_a_solver_prints_goes_to_the_log(child, elsewhere):
-    assert ask(child, "junk").body["result"]["status"] == "ok"
+    assert ask(child, "junk").body["results"][0]["status"] == "ok"
     log = (elsewhere / "worker.log").read_text()
     assert "loading m cpu" in log and '{"kind": "failed"}' in log
 
@@ -142,7 +145,7 @@ def test_no_hang_outlives_its_limit(child, act):
 def test_a_stopped_worker_does_not_block_a_large_request(child):
     os.kill(child.process.pid, 19)  # SIGSTOP
     began = time.monotonic()
-    worker.send(child, {"task": "x" * 2_000_000})
+    worker.send(child, {"tasks": "x" * 2_000_000})
     assert time.monotonic() - began < 1.0
 
 

@@ -88,7 +88,7 @@ class Cluster:
             told = f"{method}: the device's supervisor was lost ({type(error).__name__})"
         if method == "start":
             return name, Outcome("dead", told)
-        return name, Outcome.lost(argument.task, told)
+        return name, Outcome.failed(argument.tasks, told, is_system=True)
 
 
 def _connect(spec: str, folder: str | None, devices: int) -> None:

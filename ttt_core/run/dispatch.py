@@ -1,7 +1,8 @@
 """The loop of a run: whatever device is free gets the next turn, whatever ends is kept, until all is done or time is up.
 
 In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
-whose worker cannot be started three times in a row, or will never start, is retired. Not here: what comes next (`schedule.py`), files (`run.py`).
+whose worker cannot be started three times in a row, or will never start, is retired. Tasks that the model is not adapted
+to share turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`run.py`).
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from ttt_core.run.schedule import Schedule, Turn, cost
 from ttt_core.run.supervise import Job, Limits, Outcome, public
 
 FAILED_STARTS = 3  # in a row, then a device is retired
+TOGETHER, SHARES = 16, 4  # tasks of a shared turn at most; shared turns a device at least, so that all end together
 UNHEARD_S = 10.0  # after its kill was due a supervisor has so long to say so
 
 
@@ -48,6 +50,7 @@ class _State:
     """What changes while devices work."""
 
     schedule: Schedule
+    together: dict[str, tuple[str, ...]]  # the tasks of shared turns, by the name that the turn has in the schedule
     ready: set = field(default_factory=set)  # devices whose worker has its model loaded
     busy: dict = field(default_factory=dict)  # device to (its turn, or None while it starts; when it began)
     failed_starts: Counter = field(default_factory=Counter)
@@ -57,7 +60,7 @@ class _State:
 
 def solve_all(work: Work, backend) -> str:
     """Give every task without an ok record its turn, then those in doubt a second one; returns why tasks were left."""
-    state = _State(scheduled(work))
+    state = _State(*scheduled(work, len(backend.names)))
     while True:
         left_s = work.budget.left_s(time.monotonic())
         if work.caught:
@@ -81,21 +84,29 @@ def solve_all(work: Work, backend) -> str:
                 _ended(work, state, name, turn, outcome, time.monotonic() - began)
 
 
-def scheduled(work: Work) -> Schedule:
-    """The schedule at the start of a run: what the records leave to do."""
+def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, ...]]]:
+    """The schedule at the start of a run, what the records leave to do, and which tasks share a turn."""
     wide = passes.wider(work.config)
     costs = {task_id: cost(task, work.config) for task_id, task in work.tasks.items()}
     second_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
-    schedule = Schedule(costs, second_costs, work.limits.task_s)
     status = {task_id: work.records[task_id].status if task_id in work.records else "" for task_id in work.tasks}
-    schedule.add(
-        [task_id for task_id, ended in status.items() if not ended],
-        [task_id for task_id, ended in status.items() if ended and ended != "ok"],
-    )
+    fresh = [task_id for task_id, ended in status.items() if not ended]
+    together = shared_turns(fresh, costs, devices) if work.config.adapt.method == "none" else {}
+    costs |= {name: sum(costs[task_id] for task_id in ids) for name, ids in together.items()}
+    schedule = Schedule(costs, second_costs, work.limits.task_s)
+    schedule.add(list(together) or fresh, [task_id for task_id, ended in status.items() if ended and ended != "ok"])
     for task_id, ended in status.items():
         if ended == "ok":
             _doubt(work, schedule, work.records[task_id])
-    return schedule
+    return schedule, together
+
+
+def shared_turns(ids: list[str], costs: Mapping[str, float], devices: int) -> dict[str, tuple[str, ...]]:
+    """Tasks of like cost that are solved together, by a name for each group; a group of one is named as its task."""
+    size = max(1, min(TOGETHER, len(ids) // (SHARES * devices)))
+    ordered = sorted(ids, key=lambda task_id: (costs[task_id], task_id))
+    groups = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+    return {" ".join([group[0], *([f"and {len(group) - 1} more"] if group[1:] else [])]): group for group in groups}
 
 
 def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None:
@@ -113,7 +124,8 @@ def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None
     if turn.number == 2:
         config, seed = passes.wider(config), seed + 1  # other views
     kill_s = min(turn.seconds + work.limits.grace_s, work.budget.hard_stop - now)
-    job = Job(work.tasks[turn.task_id], config, seed, turn.seconds, kill_s)
+    tasks = tuple(work.tasks[task_id] for task_id in state.together.get(turn.task_id, (turn.task_id,)))
+    job = Job(tasks, config, seed, turn.seconds, kill_s)
     backend.begin(name, "solve", job, min(kill_s + UNHEARD_S, last_s))
     state.busy[name] = (turn, now)
 
@@ -132,24 +144,35 @@ def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
 
 
 def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, used_s: float) -> None:
-    result = public(outcome.result, functools.partial(redact, environ=os.environ))
+    results = [public(result, functools.partial(redact, environ=os.environ)) for result in outcome.results]
     if not outcome.is_alive:
         state.ready.discard(name)
-    state.schedule.ended(name, used_s, measured=result.status == "ok")
-    told = {"planned_s": round(turn.seconds, 3), "used_s": round(used_s, 3), "device": name, "passes": turn.number}
-    before = work.records.get(turn.task_id)
+    state.schedule.ended(name, used_s, measured=results[0].status == "ok")
+    if len(results) > 1 and results[0].status != "ok":
+        work.say(f"{turn.task_id}: {results[0].reason}; each once more by itself")
+        state.schedule.add([result.task_id for result in results])
+        return
+    told = {"planned_s": turn.seconds / len(results), "used_s": used_s / len(results)}
+    told = {key: round(seconds, 3) for key, seconds in told.items()} | {"device": name, "passes": turn.number}
+    for result in results:
+        _ended_task(work, state, turn, result, told, outcome.is_system)
+
+
+def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told: dict, is_system: bool) -> None:
+    """Keep what a turn brought for a task, or give the task the turn that follows from it. told: notes on the turn."""
+    used_s = told["used_s"]
     if turn.number == 2:
-        record = _second(work, before, result, told)
+        record = _second(work, work.records[result.task_id], result, told)
     else:
         record = dataclasses.replace(result, notes=result.notes | told | ({"smaller": True} if turn.smaller else {}))
-        if outcome.is_system and not turn.smaller:
+        if is_system and not turn.smaller:
             work.say(f"{turn.task_id}: {result.reason}; once more with a smaller profile")
             state.schedule.retry(turn)
             return
         if record.status == "ok":
             _doubt(work, state.schedule, record)
-    work.records[turn.task_id] = record
-    work.keep(turn.task_id, record, used_s)
+    work.records[record.task_id] = record
+    work.keep(record.task_id, record, used_s)
 
 
 def _second(work: Work, first: TaskResult, second: TaskResult, told: dict) -> TaskResult:

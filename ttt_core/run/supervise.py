@@ -1,4 +1,4 @@
-"""One device and its worker watched: started until it is ready, given one task until it answers, killed where it is late.
+"""One device and its worker watched: started until it is ready, given a turn until it answers, killed where it is late.
 
 In: jobs with their limits in seconds. Out: an Outcome in any case. The same object serves in this process and, on
 other devices and machines, in a Ray actor; so times are durations, never moments of one machine's clock. Not here:
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task
@@ -35,9 +36,9 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One try at a task. seconds: until its deadline. kill_s: until its worker is killed."""
+    """One try at one task, or at several together. seconds: until its deadline. kill_s: until its worker is killed."""
 
-    task: Task
+    tasks: tuple[Task, ...]
     config: Config
     seed: int
     seconds: float
@@ -48,20 +49,22 @@ class Job:
 class Outcome:
     """kind: "ready" or "dead" after a start, "result" after a job, "stopped" by a signal.
 
-    reason: why a start failed. is_final: another start would fail too. is_system: the result is a failure of the machine's. is_alive: the worker may go on.
+    results: one a task of the job. reason: why a start failed. is_final: another start would fail too. is_system: the
+    results are a failure of the machine's. is_alive: the worker may go on.
     """
 
     kind: str
     reason: str = ""
-    result: TaskResult | None = None
+    results: tuple[TaskResult, ...] = ()
     is_final: bool = False
     is_system: bool = False
     is_alive: bool = False
 
     @classmethod
-    def lost(cls, task: Task, reason: str) -> "Outcome":
-        """Of a job whose supervisor is gone."""
-        return cls("result", result=TaskResult(task.id, "failed", reason), is_system=True)
+    def failed(cls, tasks: tuple[Task, ...], reason: str, is_system: bool, notes: Mapping = MappingProxyType({})) -> "Outcome":
+        """Of a job that did not end well: each of its tasks failed."""
+        results = tuple(TaskResult(task.id, "failed", reason, notes=dict(notes)) for task in tasks)
+        return cls("result", results=results, is_system=is_system)
 
 
 class Device:
@@ -88,12 +91,13 @@ class Device:
         return Outcome(kind, reply.reason, is_final=bool(reply.body.get("final")))
 
     def solve(self, job: Job) -> Outcome:
-        """Give the worker a task; whatever happens to it becomes a result."""
+        """Give the worker a job; whatever happens to it becomes a result."""
         kill_at = time.monotonic() + job.kill_s
-        request = {"task": worker.task_to_dict(job.task), "config": to_dict(job.config), "seed": job.seed}
+        tasks = [worker.task_to_dict(task) for task in job.tasks]
+        request = {"tasks": tasks, "config": to_dict(job.config), "seed": job.seed}
         worker.send(self.child, request | {"seconds": job.seconds})
         reply = worker.wait(self.child, "solve", job.seconds, kill_at, self.stopped, self.show)
-        outcome = _outcome(reply, job.task)
+        outcome = _outcome(reply, job.tasks)
         if not outcome.is_alive:
             self.end()
         return outcome
@@ -105,18 +109,18 @@ class Device:
             self.child = None
 
 
-def _outcome(reply: worker.Reply, task: Task) -> Outcome:
+def _outcome(reply: worker.Reply, tasks: tuple[Task, ...]) -> Outcome:
     if reply.kind == "stopped":
         return Outcome("stopped")
     if reply.kind == "result":
         try:
-            result = result_from_dict(reply.body.get("result"), task.id, len(task.test))
-            return Outcome("result", result=result, is_alive=True)
-        except CheckpointError as error:
-            return Outcome("result", result=TaskResult(task.id, "failed", f"worker: {error}"))
+            told = zip(reply.body.get("results", ()), tasks, strict=True)
+            results = tuple(result_from_dict(values, task.id, len(task.test)) for values, task in told)
+            return Outcome("result", results=results, is_alive=True)
+        except (CheckpointError, TypeError, ValueError) as error:  # the last two: not a list, or not as long
+            return Outcome.failed(tasks, f"worker: {error}", is_system=False)
     trace = {"traceback": reply.body["traceback"]} if "traceback" in reply.body else {}
-    failed = TaskResult(task.id, "failed", reply.reason, notes=trace)
-    return Outcome("result", result=failed, is_system=reply.is_system)
+    return Outcome.failed(tasks, reply.reason, reply.is_system, trace)
 
 
 @contextlib.contextmanager

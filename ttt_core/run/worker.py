@@ -1,7 +1,7 @@
 """The one child process that holds the model: its own side, and the side of the parent that watches it.
 
 Protocol: JSON, one message a line. To the child: first `{"solver", "model", "device", "config"}`, then one
-`{"task", "config", "seed", "seconds"}` per task. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`,
+`{"tasks", "config", "seed", "seconds"}` per turn: one task, or several that need no adaptation. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`,
 where a failure says whether it was the machine's (`system`), and whether it will happen again (`final`). The child keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
 does, and after a failed task, for a model that failed half-way is not to be trusted with the next one.
 
@@ -36,26 +36,32 @@ from ttt_core.run.store import result_to_dict
 SOLVER = "ttt_core.run.worker:load_solver"
 POLL_S = 0.1
 
-Solver = Callable[[Task, Config, int, float, Callable[[str], None]], TaskResult]  # task, config, seed, deadline, beat
+# tasks, config, seed, deadline, beat to their records
+Solver = Callable[[list[Task], Config, int, float, Callable[[str], None]], list[TaskResult]]
 
 _SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by name: torch is not imported here
 _SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "out of memory", "can't allocate memory")
 
 
 def load_solver(model: str, device: str, config: Config, adapters: str | None = None) -> Solver:
-    """The real solver: loads the model directory once, then solves task by task. Imports torch.
+    """The real solver: loads the model directory once, then solves turn after turn. Imports torch.
 
     adapters: folder in which each task's adaptation is kept.
     """
     from ttt_core.model.load import load_model
-    from ttt_core.solve.task import solve_task
+    from ttt_core.solve.task import solve_task, solve_tasks
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
     kept = Path(adapters) if adapters else None
-    return lambda task, config, seed, deadline, beat: solve_task(
-        loaded, task, config, seed=seed, deadline=deadline, beat=beat, adapters=kept
-    )
+
+    def solve(tasks, config, seed, deadline, beat):
+        options = {"seed": seed, "deadline": deadline, "beat": beat}
+        if len(tasks) > 1:
+            return solve_tasks(loaded, tasks, config, **options)
+        return [solve_task(loaded, tasks[0], config, adapters=kept, **options)]
+
+    return solve
 
 
 # The parent's side
@@ -216,7 +222,7 @@ def main() -> None:
             if solve is None:
                 solve, answer = _load(request), {"kind": "ready"}
             else:
-                answer = {"kind": "result", "result": _solve(solve, request, beat)}
+                answer = {"kind": "result", "results": _solve(solve, request, beat)}
             data = _line(answer)
         except Exception as error:  # the one place: whatever a task does wrong becomes its recorded reason
             told = {"reason": f"{stage[0]}: {_one_line(error)}", "traceback": traceback.format_exc()[-4000:]}
@@ -233,10 +239,10 @@ def _load(setup: dict) -> Solver:
     return load(setup["model"], setup["device"], from_dict(setup["config"]), **kept)
 
 
-def _solve(solve: Solver, request: dict, beat: Callable[[str], None]) -> dict:
+def _solve(solve: Solver, request: dict, beat: Callable[[str], None]) -> list[dict]:
     deadline = time.monotonic() + request["seconds"]
-    task, config = task_from_dict(request["task"]), from_dict(request["config"])
-    return result_to_dict(solve(task, config, request["seed"], deadline, beat))
+    tasks, config = [task_from_dict(task) for task in request["tasks"]], from_dict(request["config"])
+    return [result_to_dict(result) for result in solve(tasks, config, request["seed"], deadline, beat)]
 
 
 def is_system(error: Exception) -> bool:
