@@ -4,9 +4,10 @@
         --arm full= --arm "lora 8=adapt.method=lora adapt.rank=8" --json FILE
 
 An arm is a name and the settings that differ from the preset. Printed per arm: outputs solved (two attempts; 95 %
-Wilson interval), outputs whose answer was among the candidates, nats per token of the true answers under the adapted
-model (mean over the scoring views), and seconds a task. Arms take turns task by task, so that a busy machine is as slow
-for each. A task's line is written to FILE as soon as it is done; the same command goes on where it was stopped.
+Wilson interval), outputs whose answer was among the candidates, outputs solved under each selector, nats per token of the
+true answers under the adapted model (mean over the scoring views), and seconds a task. Arms that differ only in search and
+vote share an adaptation. Arms take turns task by task, so that a busy machine is as slow for each. A task's line is
+written to FILE as soon as it is done; the same command goes on where it was stopped.
 """
 
 import argparse
@@ -20,31 +21,46 @@ import numpy as np
 
 from ttt_core.arc import augment, metric
 from ttt_core.arc.encode import answer_ids
+from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task, read_challenges, select_tasks
 from ttt_core.config import Config, preset
 from ttt_core.model.load import LoadedModel, load_model
 from ttt_core.model.speed import keep_memory
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
-from ttt_core.solve.task import solve_task
+from ttt_core.solve.task import adapted_to, answer_tasks
+from ttt_core.solve.vote import SELECTORS, select
 
 
-def measure(model: LoadedModel, task: Task, truths: Sequence[np.ndarray], config: Config, seed: int) -> dict:
-    """One task under one arm: lists over its test inputs of solved, found and nats per token; seconds in all."""
-    nats: list[float] = []
+def measure(model: LoadedModel, task: Task, truths: Sequence[np.ndarray], arms: dict[str, Config], seed: int) -> dict:
+    """One task under arms of one `adapt`: by arm, lists over its test inputs of solved, found, nats per token; seconds.
 
-    def look(stage: str) -> None:  # called within the adaptation, before the candidates are scored
-        if stage == "rescore":
-            nats.extend(_nats(model, task, index, truth, config, seed) for index, truth in enumerate(truths))
+    selectors: solved under each of the selectors, from the same candidates.
+    """
+    config, began, lines = next(iter(arms.values())), time.monotonic(), {}
+    with adapted_to(model, task, config.adapt, seed, math.inf) as notes:
+        adapt_s = time.monotonic() - began
+        nats = [_nats(model, task, index, truth, config, seed) for index, truth in enumerate(truths)]
+        for arm, own in arms.items():
+            [result] = answer_tasks(model, [task], own, seed=seed)
+            solved = {name: _solved(result, task, truths, name) for name in SELECTORS}
+            lines[arm] = {
+                "solved": solved[own.vote.selector],
+                "found": [
+                    any(np.array_equal(c.grid, truth) for c in candidates)
+                    for candidates, truth in zip(result.candidates, truths, strict=True)
+                ],
+                "selectors": solved,
+                "nats": nats,
+                "steps": notes["steps"],
+                "seconds": round(adapt_s + sum(result.seconds.values()), 2),
+            }
+    return lines
 
-    started = time.monotonic()
-    result = solve_task(model, task, config, seed=seed, beat=look)
-    solved = [any(np.array_equal(g, o) for g in pair) for pair, o in zip(result.attempts, truths, strict=True)]
-    found = [
-        any(np.array_equal(c.grid, o) for c in candidates)
-        for candidates, o in zip(result.candidates, truths, strict=True)
-    ]
-    return {"solved": solved, "found": found, "nats": nats, "seconds": round(time.monotonic() - started, 2)}
+
+def _solved(result: TaskResult, task: Task, truths: Sequence[np.ndarray], selector: str) -> list[bool]:
+    chosen = [select(c, selector, pair.input) for c, pair in zip(result.candidates, task.test, strict=True)]
+    return [any(np.array_equal(grid, truth) for grid in two) for two, truth in zip(chosen, truths, strict=True)]
 
 
 def _nats(model: LoadedModel, task: Task, index: int, truth: np.ndarray, config: Config, seed: int) -> float:
@@ -54,6 +70,14 @@ def _nats(model: LoadedModel, task: Task, index: int, truth: np.ndarray, config:
     scores = rescore(model, queries, [truth], views, config.rescore, math.inf)[0]
     tokens = [len(answer_ids(model.format.grammar, augment.apply(v, truth))) for v in views]
     return float(np.mean(-scores / tokens))
+
+
+def groups(arms: dict[str, Config]) -> list[dict[str, Config]]:
+    """The arms that adapt alike, together: they share one adaptation."""
+    alike: dict = {}
+    for arm, config in arms.items():
+        alike.setdefault(config.adapt, {})[arm] = config
+    return list(alike.values())
 
 
 def table(lines: list[dict], arms: list[str]) -> list[dict]:
@@ -71,6 +95,7 @@ def table(lines: list[dict], arms: list[str]) -> list[dict]:
                 "tasks": len(own),
                 "solved": f"{solved} of {outputs} ({low:.3f} to {high:.3f})",
                 "found": sum(sum(line["found"]) for line in own),
+                **{name: sum(sum(line["selectors"][name]) for line in own) for name in SELECTORS},
                 "nats_per_token": float(np.mean([n for line in own for n in line["nats"]] or [math.nan])),
                 "seconds_per_task": float(np.mean([line["seconds"] for line in own] or [math.nan])),
             }
@@ -97,12 +122,11 @@ def main() -> None:
     lines = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []
     with open(options.json, "a") as out:
         for task in tasks:
-            for arm, config in arms.items():
-                if any(line["task"] == task.id and line["arm"] == arm for line in lines):
-                    continue
-                measured = measure(model, task, truths[task.id], config, options.seed)
-                lines.append({"task": task.id, "arm": arm, **measured})
-                out.write(json.dumps(lines[-1]) + "\n")
+            done = {line["arm"] for line in lines if line["task"] == task.id}
+            for together in groups({arm: config for arm, config in arms.items() if arm not in done}):
+                for arm, measured in measure(model, task, truths[task.id], together, options.seed).items():
+                    lines.append({"task": task.id, "arm": arm, **measured})
+                    out.write(json.dumps(lines[-1]) + "\n")
                 out.flush()
     for row in table(lines, list(arms)):
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))

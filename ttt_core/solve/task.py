@@ -4,6 +4,7 @@ One task at a time where the model is adapted to it; any number together where i
 Time is a deadline in time.monotonic() seconds, checked inside every stage.
 """
 
+import contextlib
 import dataclasses
 import resource
 import time
@@ -20,7 +21,7 @@ from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.prior import prior_of
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
-from ttt_core.config import Config, DecodeConfig
+from ttt_core.config import AdaptConfig, Config, DecodeConfig
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.adapt import adapted, start_vectors
@@ -52,26 +53,35 @@ def solve_task(
     The same (model, task, config, seed) gives the same record wherever the deadline does not cut in. `beat` is called
     with the name of each stage as it begins. adapters: the folder in which each task's adaptation has its own.
     """
-    clock, rng = time.monotonic(), augment.task_rng(seed, task.id, "adapt")
+    clock = time.monotonic()
     beat("adapt")
-    until, chosen = share_of(deadline, config.adapt.time_share), None
-    if config.adapt.early_stop:
-        chosen = trial(model, task, config.adapt, augment.task_rng(seed, task.id, "trial"), until)
-    folder = adapters / task.id if adapters and config.adapt.save else None
-    with adapted(model, task, with_steps(config.adapt, chosen), rng, until, folder=folder) as adaptation:
+    with adapted_to(model, task, config.adapt, seed, deadline, adapters) as notes:
         adapt_s = time.monotonic() - clock
-        [result] = _answered(model, [task], config, seed, deadline, beat)
-    losses = adaptation.losses
-    notes = {
-        "steps": adaptation.steps,
-        "first_loss": losses[0] if losses else None,
-        "last_loss": float(np.mean(losses[-8:])) if losses else None,
-        "rolled_back": adaptation.rolled_back,
-        "ended": adaptation.note,
-        "trial": dataclasses.asdict(chosen) if chosen else None,
-    }
+        [result] = answer_tasks(model, [task], config, seed=seed, deadline=deadline, beat=beat)
     seconds = {"adapt": round(adapt_s, 3), **result.seconds}
     return dataclasses.replace(result, seconds=seconds, notes=notes | result.notes)
+
+
+@contextlib.contextmanager
+def adapted_to(
+    model: LoadedModel, task: Task, config: AdaptConfig, seed: int, deadline: float, adapters: Path | None = None
+):
+    """Within the context the model is adapted to `task`, by as many steps as a trial says; yields what a record notes of it."""
+    until, chosen = share_of(deadline, config.time_share), None
+    if config.early_stop:
+        chosen = trial(model, task, config, augment.task_rng(seed, task.id, "trial"), until)
+    folder = adapters / task.id if adapters and config.save else None
+    rng = augment.task_rng(seed, task.id, "adapt")
+    with adapted(model, task, with_steps(config, chosen), rng, until, folder=folder) as adaptation:
+        losses = adaptation.losses
+        yield {
+            "steps": adaptation.steps,
+            "first_loss": losses[0] if losses else None,
+            "last_loss": float(np.mean(losses[-8:])) if losses else None,
+            "rolled_back": adaptation.rolled_back,
+            "ended": adaptation.note,
+            "trial": dataclasses.asdict(chosen) if chosen else None,
+        }
 
 
 def solve_tasks(
@@ -94,7 +104,7 @@ def solve_tasks(
     if vectors is not None:
         model.net.set_tasks(torch.cat([start_vectors(model.net, task.id) for task in tasks]))
     try:
-        return _answered(model, tasks, config, seed, deadline, beat)
+        return answer_tasks(model, tasks, config, seed=seed, deadline=deadline, beat=beat)
     finally:
         if vectors is not None:
             model.net.task_vectors = vectors
@@ -116,7 +126,15 @@ class Place:
     view: Augmentation
 
 
-def _answered(model: LoadedModel, tasks: Sequence[Task], config: Config, seed: int, deadline: float, beat) -> list:
+def answer_tasks(
+    model: LoadedModel,
+    tasks: Sequence[Task],
+    config: Config,
+    *,
+    seed: int,
+    deadline: float = float("inf"),
+    beat: Callable[[str], None] = lambda stage: None,
+) -> list[TaskResult]:
     """The records of tasks that the model is ready for: GridLM's task vectors are eight of each, one a dihedral."""
     views = [augment.draw_views(t, config.decode.views, augment.task_rng(seed, t.id, "views")) for t in tasks]
     places = [
