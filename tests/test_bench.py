@@ -52,3 +52,14 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
     rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in ran.stdout.splitlines()]
     assert [row["arm"] for row in rows] == ["few", "none"] and rows[0]["tasks"] == "2"
     assert float(rows[0]["nats_per_token"]) != float(rows[1]["nats_per_token"])
+
+
+def test_ablate_base_asks_a_task_in_context(tmp_path):
+    write_edition("arc-agi-1", tmp_path / "data")
+    command = [sys.executable, ROOT / "tests/bench/ablate_base.py", "--data", tmp_path / "data", "--out", tmp_path / "out"]
+    command += ["--arm", "in-context", "--tasks", "1", "--budget-s", "2", "--width", "32", "--layers", "1", "--steps", "2"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    figures = json.loads((tmp_path / "out/in-context.json").read_text())
+    assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20
