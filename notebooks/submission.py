@@ -29,6 +29,7 @@ run_dir: str = "build/run"  # records, submission.json, figure
 budget_s: float = 300.0  # seconds from the first cell to the end
 tasks: str = ""  # "10": the ten with the fewest cells; ids or @FILE; empty: all
 seed: int = 0  # of views and adapters
+devices: str = "auto"  # every GPU, else the CPU; "cpu:2": two workers on it, which small models are faster with
 inputs: str = "/kaggle/input"  # where Kaggle mounts what is attached
 rehearsal_tasks: str = "3"  # Kaggle's commit run solves only these; the scored rerun solves `tasks`
 rehearsal_budget_s: float = 600.0
@@ -80,7 +81,7 @@ summary = run(
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,
-    devices="cpu" if gpu_faults else "auto",
+    devices="cpu" if gpu_faults else devices,
     started=started,
     model_note=base.note,
 )
