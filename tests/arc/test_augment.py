@@ -51,3 +51,13 @@ def test_colours_in_every_pair_are_not_free():
         Pair(np.array([[3, 5]], np.uint8), np.array([[2]], np.uint8)),
     )
     assert augment.free_colors(pairs) == (1, 3, 4, 6, 7, 8, 9)
+
+
+def test_no_colour_is_free_where_the_rule_says_which_one_an_output_gets():
+    def pairs(*rows):
+        return tuple(Pair(np.array([a], np.uint8), np.array([b], np.uint8)) for a, b in rows)
+
+    swapped = pairs(([8, 0], [2, 0]), ([3, 0], [1, 0]), ([5, 0], [4, 0]))  # 8 becomes 2, 3 becomes 1
+    assert augment.free_colors(swapped) == ()
+    moved = pairs(([8, 0], [0, 8]), ([3, 0], [0, 3]))  # any colour moves alike
+    assert augment.free_colors(moved) == tuple(range(1, 10))

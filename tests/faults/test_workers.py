@@ -82,7 +82,7 @@ challenges, attempts = tasks.read_challenges(sys.argv[1]), {}
 solve = load(None, None, None)
 for task in challenges.tasks:
     try:
-        attempts[task.id] = solve(task, Config(), 0, time.monotonic() + 1, print).attempts
+        attempts[task.id] = solve([task], Config(), 0, time.monotonic() + 1, print)[0].attempts
     except Exception:
         pass
 open(sys.argv[2], "wb").write(submission.dumps(submission.build(challenges, attempts)))

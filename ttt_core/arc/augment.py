@@ -61,10 +61,14 @@ def free_colors(pairs: tuple[Pair, ...]) -> tuple[int, ...]:
     """Colours that can be exchanged without changing the rule: not 0, and not in every pair of the task.
 
     A colour that occurs in every demonstration may be a constant of the rule ("paint it red"), and a model that
-    knows the task only by its vector could not follow if it changed from view to view.
+    knows the task only by its vector could not follow if it changed from view to view. None is free where an output has
+    another colour that its input lacks: then the rule says which ("red becomes green", "three cells become blue").
     """
-    present = [set(np.unique(p.input)) | (set(np.unique(p.output)) if p.output is not None else set()) for p in pairs]
-    constant = set.intersection(*present)
+    shown = [set(np.unique(p.input).tolist()) for p in pairs]
+    made = [set(np.unique(p.output).tolist()) if p.output is not None else set() for p in pairs]
+    constant = set.intersection(*(a | b for a, b in zip(shown, made, strict=True)))
+    if any(b - a - constant - {0} for a, b in zip(shown, made, strict=True)):
+        return ()
     return tuple(c for c in range(1, N_COLORS) if c not in constant)
 
 
