@@ -162,7 +162,7 @@ def test_a_signal_ends_both_devices_and_builds(tmp_path):
 def test_a_cluster_that_is_not_there_is_one_error_and_the_file_is_valid(tmp_path):
     needs_ray()
     place_at(tmp_path)
-    process = begin(tmp_path, "run", "ray://127.0.0.1:1")
+    process = begin(tmp_path, "run", "ray://127.0.0.1:1", RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S="1")
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "InputError: devices ray://127.0.0.1:1: Ray cannot be started or reached" in err
     assert len(json.loads((tmp_path / "run" / "submission.json").read_text())) == len(TASKS)

@@ -116,7 +116,7 @@ def receipt(place, out="run"):
 
 
 def test_a_clean_run(place, go):
-    summary = go()
+    summary = go(limits=Limits(task_s=10.0, grace_s=0.1))
     assert (summary.ok, summary.failed, summary.skipped, summary.stopped) == (4, 0, 0, "")
     assert answered(place) == set(IDS) and summary.submission == place / "run" / "submission.json"
     told = receipt(place)

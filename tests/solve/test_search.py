@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.solve.tiny import MODELS, SMALL, a_query, a_task, flat, loaded, one_by_one, same
@@ -42,7 +42,7 @@ def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, nam
     drafted = [[] for _ in queries]
     for i, found in search(model, queries, config, float("inf"), drafts=lambda i: drafts(i) if i != 1 else []):
         drafted[i] = found
-    assert sum(map(len, plain)) > 0
+    assume(any(plain))  # some random models spread so thinly that nothing lies above the floor
     same(plain, drafted)
 
 
