@@ -39,7 +39,7 @@ from ttt_core.arc.editions import write_edition
 from ttt_core.arc.encode import DIGITS, FORMATS
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig
-from ttt_core.model import lora
+from ttt_core.model import adapter_files, lora
 from ttt_core.model.corpus import collate
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
@@ -188,7 +188,7 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
         keep_memory()
     with tempfile.TemporaryDirectory() as adapter:
         lora.inject(net, rank=RANK, alpha=RANK)
-        lora.save_adapter(net, adapter)
+        adapter_files.save_adapter(net, adapter)
         adapters = sum(p.numel() for p in lora.adapter_parameters(net))
         lora.remove(net)
 

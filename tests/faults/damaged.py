@@ -10,7 +10,7 @@ from ttt_core.config import from_dict, to_dict
 def load(model, device, config):
     import torch
 
-    from ttt_core.model import lora
+    from ttt_core.model import adapter_files
     from ttt_core.model.load import load_model
     from ttt_core.solve.task import solve_task
 
@@ -31,7 +31,7 @@ def load(model, device, config):
         def beat_and_damage(stage: str) -> None:  # the adapted model is what searches
             beat(stage)
             if stage == "decode" and damage and (adapters / damage).is_dir():
-                lora.load_adapter(loaded.net, adapters / damage)
+                adapter_files.load_adapter(loaded.net, adapters / damage)
 
         return [solve_task(loaded, task, config, seed=seed, deadline=deadline, beat=beat_and_damage)]
 

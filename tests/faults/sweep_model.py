@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ttt_core.config import preset
-from ttt_core.model import lora
+from ttt_core.model import adapter_files, lora
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.run.supervise import Limits
@@ -28,7 +28,7 @@ def write_adapter(net, folder: Path, value: float) -> None:
     with torch.no_grad():
         for parameter in lora.adapter_parameters(net):
             parameter.fill_(value)
-    lora.save_adapter(net, folder)
+    adapter_files.save_adapter(net, folder)
     lora.remove(net)
 
 

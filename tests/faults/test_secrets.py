@@ -81,6 +81,13 @@ def test_no_file_of_the_bundle_holds_it(tmp_path, secret, careless):
     assert any((tmp_path / "build").rglob("*.ipynb"))
 
 
+def test_the_command_that_builds_the_bundle_does_not_tell_it(tmp_path, secret):
+    command = [sys.executable, "build_submission.py", "--owner", "somebody", "--out", str(tmp_path / "build")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert leaks(tmp_path / "build") == [] and CANARY not in ran.stdout + ran.stderr
+
+
 def test_a_naive_copy_of_the_repository_holds_it(tmp_path, secret, careless, monkeypatch):
     monkeypatch.setattr(build_submission, "STRAY", shutil.ignore_patterns("__pycache__"))
     assert stage(tmp_path / "build") == [".env", ".netrc"]

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
 
 from ttt_core.errors import CheckpointError, ModelError
-from ttt_core.model import lora
+from ttt_core.model import adapter_files, lora
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=15)
@@ -64,7 +64,7 @@ def shaken(name="gpt2", **options):
 
 def through_peft(model, directory, name="gpt2"):
     """The same adapter in PEFT, by way of our files."""
-    lora.save_adapter(model, directory)
+    adapter_files.save_adapter(model, directory)
     return PeftModel.from_pretrained(base(name), directory, is_trainable=True)
 
 
@@ -110,22 +110,22 @@ def test_pefts_files_load_here(name, targets, rslora, tmp_path):
     theirs = get_peft_model(base(name), config)
     theirs.save_pretrained(tmp_path)
     ours = base(name)
-    assert lora.load_adapter(ours, tmp_path) == len(lora.adapter_layers(ours)) > 0
+    assert adapter_files.load_adapter(ours, tmp_path) == len(lora.adapter_layers(ours)) > 0
     torch.testing.assert_close(logits(ours), logits(theirs), atol=1e-5, rtol=1e-5)
 
 
 def test_own_files_round_trip_into_an_adapted_model(tmp_path):
     ours = shaken(rank=4, alpha=5.5)
-    lora.save_adapter(ours, tmp_path)
+    adapter_files.save_adapter(ours, tmp_path)
     other = shaken(rank=2, alpha=1, targets=["c_fc"])
-    lora.load_adapter(other, tmp_path)
+    adapter_files.load_adapter(other, tmp_path)
     assert torch.equal(logits(other), logits(ours))
 
 
 def test_paths_are_written_where_last_names_would_say_too_much(tmp_path):
     ours = shaken(targets=["attn.c_proj"])
     assert torch.allclose(logits(through_peft(ours, tmp_path)), logits(ours), atol=1e-5)
-    assert len(json.loads((tmp_path / lora.CONFIG_FILE).read_text())["target_modules"]) == 2
+    assert len(json.loads((tmp_path / adapter_files.CONFIG_FILE).read_text())["target_modules"]) == 2
 
 
 def test_auto_adapts_every_block_matrix_and_no_head():
@@ -241,7 +241,7 @@ def test_unmatched_targets_list_what_there_is():
     with pytest.raises(ModelError, match="already"):
         lora.inject(model, rank=4, alpha=8)
     with pytest.raises(ModelError, match="no adapter to save"):
-        lora.save_adapter(base(), "nowhere")
+        adapter_files.save_adapter(base(), "nowhere")
 
 
 OTHER_KINDS = [{"use_dora": True}, {"bias": "all"}, {"modules_to_save": ["lm_head"]}, {"rank_pattern": {"c_attn": 2}}]
@@ -250,14 +250,14 @@ OTHER_KINDS += [{"init_lora_weights": "pissa"}, {"peft_type": "LOHA"}, {"some_fu
 
 @pytest.mark.parametrize("field", OTHER_KINDS)
 def test_other_kinds_of_adapter_are_refused(field, tmp_path):
-    lora.save_adapter(shaken(), tmp_path)
+    adapter_files.save_adapter(shaken(), tmp_path)
     edit(tmp_path, **field)
     refuses(ModelError, f"{next(iter(field))}.*not implemented", tmp_path)
 
 
 def test_torn_or_altered_files_are_refused(tmp_path):
-    tensors, config = tmp_path / lora.TENSOR_FILE, tmp_path / lora.CONFIG_FILE
-    lora.save_adapter(shaken(), tmp_path)
+    tensors, config = tmp_path / adapter_files.TENSOR_FILE, tmp_path / adapter_files.CONFIG_FILE
+    adapter_files.save_adapter(shaken(), tmp_path)
     whole = tensors.read_bytes()
     for content, message in (
         (whole[:-8], "cannot be read"),
@@ -268,7 +268,7 @@ def test_torn_or_altered_files_are_refused(tmp_path):
         refuses(CheckpointError, message, tmp_path)
     tensors.unlink()
     refuses(CheckpointError, "cannot be read", tmp_path)
-    lora.save_adapter(shaken(), tmp_path)
+    adapter_files.save_adapter(shaken(), tmp_path)
     edit(tmp_path, r="4")
     refuses(CheckpointError, "no rank", tmp_path)
     edit(tmp_path, r=4, target_modules=[])
@@ -278,21 +278,21 @@ def test_torn_or_altered_files_are_refused(tmp_path):
 
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path):
-    lora.save_adapter(shaken(), tmp_path)
-    tensors = load_file(tmp_path / lora.TENSOR_FILE)
+    adapter_files.save_adapter(shaken(), tmp_path)
+    tensors = load_file(tmp_path / adapter_files.TENSOR_FILE)
     key = "base_model.model.transformer.h.0.attn.c_attn.lora_B.weight"
     wrong_shape = tensors | {key: torch.zeros(5, 4)}
     lacking = {k: v for k, v in tensors.items() if k != key}
     extra = tensors | {"base_model.model.other.lora_A.weight": torch.zeros(4, 4)}
     for content, message in ((wrong_shape, r"shape \(5, 4\)"), (lacking, "1 missing"), (extra, "1 unexpected")):
-        save_file(content, tmp_path / lora.TENSOR_FILE)
+        save_file(content, tmp_path / adapter_files.TENSOR_FILE)
         refuses(CheckpointError, message, tmp_path)
-    lora.save_adapter(shaken("llama"), tmp_path)
+    adapter_files.save_adapter(shaken("llama"), tmp_path)
     refuses(CheckpointError, "unexpected", tmp_path)
 
 
 def edit(directory, **fields):
-    path = directory / lora.CONFIG_FILE
+    path = directory / adapter_files.CONFIG_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
@@ -301,6 +301,6 @@ def refuses(error, message, directory):
     model = shaken(rank=2, alpha=3)
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=message):
-        lora.load_adapter(model, directory)
+        adapter_files.load_adapter(model, directory)
     after = model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[k], v) for k, v in after.items())

@@ -8,7 +8,7 @@ import torch
 from tests.solve.test_adapt import a_task, loaded
 from ttt_core.arc.augment import task_rng
 from ttt_core.config import AdaptConfig
-from ttt_core.model import lora
+from ttt_core.model import adapter_files, lora
 from ttt_core.solve import saved
 from ttt_core.solve.adapt import adapted
 
@@ -43,7 +43,7 @@ def test_a_stopped_adaptation_goes_on_and_a_whole_one_is_not_repeated(kind, meth
     assert any(not torch.equal(left[name], same[name]) for name in same)
     if method == "lora":
         lora.inject(model.net, rank=4, alpha=16)  # the files are a PEFT adapter directory
-        assert lora.load_adapter(model.net, tmp_path / "last") == len(lora.adapter_layers(model.net))
+        assert adapter_files.load_adapter(model.net, tmp_path / "last") == len(lora.adapter_layers(model.net))
         assert torch.equal(state(model)[lora_name(model)], same[lora_name(model)])
         lora.remove(model.net)
 

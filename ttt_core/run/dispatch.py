@@ -2,7 +2,8 @@
 
 In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
 whose worker cannot be started three times in a row, or will never start, is retired. Tasks that the model is not adapted
-to share turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`run.py`).
+to share turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`),
+files (`run.py`).
 """
 
 import dataclasses
@@ -106,7 +107,7 @@ def shared_turns(ids: list[str], costs: Mapping[str, float], devices: int) -> di
     size = max(1, min(TOGETHER, len(ids) // (SHARES * devices)))
     ordered = sorted(ids, key=lambda task_id: (costs[task_id], task_id))
     groups = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
-    return {" ".join([group[0], *([f"and {len(group) - 1} more"] if group[1:] else [])]): group for group in groups}
+    return {first + (f" and {len(rest)} more" if rest else ""): (first, *rest) for first, *rest in groups}
 
 
 def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None:

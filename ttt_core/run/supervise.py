@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task
@@ -61,9 +60,9 @@ class Outcome:
     is_alive: bool = False
 
     @classmethod
-    def failed(cls, tasks: tuple[Task, ...], reason: str, is_system: bool, notes: Mapping = MappingProxyType({})) -> "Outcome":
+    def failed(cls, tasks: tuple[Task, ...], reason: str, is_system: bool, notes: Mapping | None = None) -> "Outcome":
         """Of a job that did not end well: each of its tasks failed."""
-        results = tuple(TaskResult(task.id, "failed", reason, notes=dict(notes)) for task in tasks)
+        results = tuple(TaskResult(task.id, "failed", reason, notes=dict(notes or {})) for task in tasks)
         return cls("result", results=results, is_system=is_system)
 
 

@@ -1,9 +1,11 @@
 """The one child process that holds the model: its own side, and the side of the parent that watches it.
 
 Protocol: JSON, one message a line. To the child: first `{"solver", "model", "device", "config"}`, then one
-`{"tasks", "config", "seed", "seconds"}` per turn: one task, or several that need no adaptation. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`,
-where a failure says whether it was the machine's (`system`), and whether it will happen again (`final`). The child keeps the protocol on a descriptor of its own; whatever a library prints goes to the log file. It ends when its parent
-does, and after a failed task, for a model that failed half-way is not to be trusted with the next one.
+`{"tasks", "config", "seed", "seconds"}` per turn: one task, or several that need no adaptation. From it:
+`{"kind": "ready" | "beat" | "result" | "failed", ...}`, where a failure says whether it was the machine's (`system`), and
+whether it will happen again (`final`). The child keeps the protocol on a descriptor of its own; whatever a library prints
+goes to the log file. It ends when its parent does, and after a failed turn, for a model that failed half-way is not to
+be trusted with the next one.
 
 Not here: budgets, order, records (`run.py`). No torch at import: the solver loads it, in the child alone.
 """
@@ -36,7 +38,7 @@ from ttt_core.run.store import result_to_dict
 SOLVER = "ttt_core.run.worker:load_solver"
 POLL_S = 0.1
 
-# tasks, config, seed, deadline, beat to their records
+# (tasks, config, seed, deadline, beat) -> the records of the tasks
 Solver = Callable[[list[Task], Config, int, float, Callable[[str], None]], list[TaskResult]]
 
 _SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by name: torch is not imported here

@@ -24,7 +24,7 @@ from torch import nn
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import CheckpointError
-from ttt_core.model import lora
+from ttt_core.model import adapter_files, lora
 from ttt_core.model.load import LoadedModel
 
 LAST, BEST = "last", "best"
@@ -57,7 +57,7 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
     part.mkdir(parents=True)
     adapter, rest = _split(net, parameters)
     if adapter:
-        lora.save_adapter(net, part)
+        adapter_files.save_adapter(net, part)
     if rest:
         save_file({key: p.detach().cpu().contiguous() for key, p in rest.items()}, part / TENSORS)
     files = {file.name: _sha256(file) for file in sorted(part.iterdir())}
@@ -126,7 +126,7 @@ def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved
         pairs = [(parameter, tensors[key]) for key, parameter in rest.items()]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"adapter {place.name}: cannot be read ({error})") from error
-    pairs += zip(adapter, lora.read_adapter(net, place), strict=True) if adapter else []
+    pairs += zip(adapter, adapter_files.read_adapter(net, place), strict=True) if adapter else []
     for parameter, tensor in pairs:
         if parameter.shape != tensor.shape:
             raise CheckpointError(f"adapter {place.name}: a tensor {tuple(tensor.shape)} for {tuple(parameter.shape)}")

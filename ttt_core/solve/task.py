@@ -57,7 +57,7 @@ def solve_task(
     beat("adapt")
     with adapted_to(model, task, config.adapt, seed, deadline, adapters) as notes:
         adapt_s = time.monotonic() - clock
-        [result] = answer_tasks(model, [task], config, seed=seed, deadline=deadline, beat=beat)
+        [result] = answer_tasks(model, [task], config, seed, deadline, beat)
     seconds = {"adapt": round(adapt_s, 3), **result.seconds}
     return dataclasses.replace(result, seconds=seconds, notes=notes | result.notes)
 
@@ -66,7 +66,7 @@ def solve_task(
 def adapted_to(
     model: LoadedModel, task: Task, config: AdaptConfig, seed: int, deadline: float, adapters: Path | None = None
 ):
-    """Within the context the model is adapted to `task`, by as many steps as a trial says; yields what a record notes of it."""
+    """Within the context the model is adapted to `task`, by as many steps as a trial says; yields a record's notes on it."""
     until, chosen = share_of(deadline, config.time_share), None
     if config.early_stop:
         chosen = trial(model, task, config, augment.task_rng(seed, task.id, "trial"), until)
@@ -104,7 +104,7 @@ def solve_tasks(
     if vectors is not None:
         model.net.set_tasks(torch.cat([start_vectors(model.net, task.id) for task in tasks]))
     try:
-        return answer_tasks(model, tasks, config, seed=seed, deadline=deadline, beat=beat)
+        return answer_tasks(model, tasks, config, seed, deadline, beat)
     finally:
         if vectors is not None:
             model.net.task_vectors = vectors
@@ -127,13 +127,7 @@ class Place:
 
 
 def answer_tasks(
-    model: LoadedModel,
-    tasks: Sequence[Task],
-    config: Config,
-    *,
-    seed: int,
-    deadline: float = float("inf"),
-    beat: Callable[[str], None] = lambda stage: None,
+    model: LoadedModel, tasks: Sequence[Task], config: Config, seed: int, deadline: float, beat: Callable[[str], None]
 ) -> list[TaskResult]:
     """The records of tasks that the model is ready for: GridLM's task vectors are eight of each, one a dihedral."""
     views = [augment.draw_views(t, config.decode.views, augment.task_rng(seed, t.id, "views")) for t in tasks]
