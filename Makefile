@@ -9,6 +9,10 @@ export PYTHONPATH := $(CURDIR)
 # What Kaggle and Colab have installed; with this torchao, PEFT refuses to make a LoRA.
 KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
 
+# One process a core and one thread a process; the tests of a file stay together.
+PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
+test test-kaggle faults: export OMP_NUM_THREADS := 1
+
 .PHONY: test test-kaggle faults soak solve notebooks
 
 .venv/ready: requirements.txt constraints.txt
@@ -17,11 +21,11 @@ KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safe
 	touch $@
 
 test: .venv/ready
-	.venv/bin/python -m pytest
+	.venv/bin/python $(PYTEST)
 
 # The fault table, and its sweeps: 500 kills, 10,000 challenge files, a run without a network. Wants strace; minutes.
 faults: .venv/ready
-	.venv/bin/python -m pytest -o python_files='test_*.py sweep_*.py' tests/faults
+	.venv/bin/python $(PYTEST) -o python_files='test_*.py sweep_*.py' tests/faults
 
 # Runs of the real solver, killed at random and continued, for SOAK_S seconds.
 SOAK_S ?= 1800
@@ -35,7 +39,7 @@ soak: .venv/ready
 
 # What runs on Kaggle, with the versions of Kaggle's image.
 test-kaggle: .venv-kaggle/ready
-	.venv-kaggle/bin/python -m pytest tests/arc tests/props tests/model tests/solve tests/kaggle/test_notebook.py \
+	.venv-kaggle/bin/python $(PYTEST) tests/arc tests/props tests/model tests/solve tests/kaggle/test_notebook.py \
 		tests/kaggle/test_image.py
 
 # The submission notebook on the 10 ARC-AGI-1 evaluation tasks with the fewest cells, in five minutes.

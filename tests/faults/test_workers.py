@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import running
 from ttt_core.run.supervise import Limits
 
 HERE = Path(__file__).parent
@@ -114,14 +115,6 @@ def test_a_hung_task_is_gone_5_s_after_its_limit(place):
     told = summary.outcomes["d"]
     assert told["used_s"] - told["planned_s"] < 5.0 and time.monotonic() - began < 30.0
     assert not any(running(pid) for pid in place.starts())
-
-
-def running(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_a_valid_file_stands_within_10_s_of_the_start(place):

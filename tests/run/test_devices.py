@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import running
 from ttt_core.errors import InputError
 from ttt_core.run import devices
 from ttt_core.run.devices import places
@@ -128,17 +129,18 @@ def test_two_devices_write_the_records_of_one(both):
     assert devices_used == {"cpu:0", "cpu:1"}
 
 
-def running_commands() -> str:
-    return subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+def raylets() -> list[str]:
+    shown = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in shown.splitlines() if "raylet" in line and not line.startswith("Z")]
 
 
 def test_ray_leaves_nothing_behind_and_workers_have_no_token(both):
     root, _ = both
-    starts = [int(line.split()[1]) for line in (root / "two.notes").read_text().splitlines() if "start" in line]
+    workers = [int(line.split()[1]) for line in (root / "two.notes").read_text().splitlines() if "start" in line]
     deadline = time.monotonic() + 30  # Ray's own processes end a moment after the run
-    while "raylet" in running_commands() and time.monotonic() < deadline:
+    while (left := raylets() + [pid for pid in workers if running(pid)]) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert "raylet" not in running_commands() and not any(Path(f"/proc/{pid}").exists() for pid in starts)
+    assert workers and not left
     files = [path for path in (root / "two").rglob("*") if path.is_file()]
     assert not [path for path in files if b"canary-51f0c2" in path.read_bytes()]
 

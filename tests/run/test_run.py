@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from tests.processes import running
 from ttt_core.arc import submission
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import read_challenges
@@ -267,20 +268,12 @@ def wait_for(holds, seconds=10.0):
         time.sleep(0.02)
 
 
-def gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_with_what_it_has(place, number):
     process, child = start_process(place)
     process.send_signal(number)
     _, log = process.communicate(timeout=10)
-    assert process.returncode == 0 and answered(place) == {"a", "b"} and gone(child)
+    assert process.returncode == 0 and answered(place) == {"a", "b"} and not running(child)
     told = receipt(place)
     assert told["stopped"] == told["tasks"]["c"]["reason"] == f"stopped by {number.name}"
     line = log.split("[2/4]")[1].splitlines()[0]
@@ -291,7 +284,7 @@ def test_a_killed_run_takes_its_worker_with_it_and_resumes(place, go):
     process, child = start_process(place)
     process.kill()
     process.communicate()
-    wait_for(lambda: gone(child))
+    wait_for(lambda: not running(child))
     assert answered(place) == {"a", "b"} and receipt(place)["counts"]["skipped"] == 2
     assert go().ok == 4 and notes(place).count("a") == 1
 
