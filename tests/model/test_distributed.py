@@ -41,7 +41,7 @@ def losses(data, processes, batch_tokens):
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     out = data / f"out-{processes}-{batch_tokens}"
     line = [sys.executable, *launch, str(data / "train.py"), str(data), str(out), str(batch_tokens)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(data)}
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return np.array([json.loads(text)["loss"] for text in (out / "train_log.jsonl").read_text().splitlines()])

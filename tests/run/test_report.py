@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -105,7 +106,8 @@ PROBE = """<script>onload = () => {
 def shown(page: Path, profile: Path) -> tuple[str, list[str]]:
     """The page as Chromium has it after loading, and what its console got."""
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", page.resolve().as_uri()]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    env = os.environ | {"HOME": str(profile)}
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=env)
     return ran.stdout, [line for line in ran.stderr.splitlines() if "CONSOLE" in line]
 
 
