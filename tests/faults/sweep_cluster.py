@@ -51,7 +51,8 @@ def head(place, monkeypatch):
             "--min-worker-port=0",
             "--max-worker-port=0",
         ]
-        environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
+        # gRPC's fork handlers crash Ray's proxy where a thread of it is just then calling
+        environ = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "GRPC_ENABLE_FORK_SUPPORT": "0"}
         process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
         try:
             deadline = time.monotonic() + 120

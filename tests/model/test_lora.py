@@ -14,6 +14,7 @@ from ttt_core.errors import CheckpointError, ModelError
 from ttt_core.model import adapter_files, lora
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 
+pytestmark = pytest.mark.usefixtures("no_torchao")
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, vocab_size=15)
 CONFIGS = {
     "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=15, n_positions=64, bos_token_id=0, eos_token_id=0),
@@ -21,12 +22,6 @@ CONFIGS = {
     "qwen3": Qwen3Config(**SMALL, num_key_value_heads=2, head_dim=8, bos_token_id=0, eos_token_id=0),
 }
 SOME = {"gpt2": ["c_attn", "c_proj"], "llama": ["q_proj", "down_proj"], "qwen3": ["k_proj", "gate_proj"]}
-
-
-@pytest.fixture(autouse=True)
-def no_torchao(monkeypatch):
-    """The oracle must not look for torchao: with the 0.10.0 of Kaggle's image it raises, whatever the layers are."""
-    monkeypatch.setattr("peft.tuners.lora.torchao.is_torchao_available", lambda: False)
 
 
 def base(name="gpt2", dtype=torch.float32):

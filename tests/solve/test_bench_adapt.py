@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("no_torchao")
 FILE = Path(__file__).parents[1] / "bench/adapt.py"
 
 

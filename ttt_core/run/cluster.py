@@ -45,7 +45,7 @@ class Cluster:
                 _connect(spec, self.folder, len(places))
         except (RayError, ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
             self.close()
-            told = " ".join(str(error).split())[:200]
+            told = " ".join(str(error).split())[-300:]  # of a traceback its end
             raise InputError(f"devices {spec}: Ray cannot be started or reached ({told}); give one device") from None
         remote = ray.remote(max_restarts=0, max_concurrency=1)(Device)
         self.options = {place.name: (place, {"num_cpus": 0}) for place in places} or _of_cluster()
