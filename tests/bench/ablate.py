@@ -13,11 +13,14 @@ written to FILE as soon as it is done; the same command goes on where it was sto
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc import augment, metric
 from ttt_core.arc.encode import answer_ids

@@ -13,11 +13,15 @@ of the `--tasks` solved and nats per token of their answers. The same command go
 import contextlib
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 import typer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+
 from ablate import measure
 
 from ttt_core.arc import augment, metric

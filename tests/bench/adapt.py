@@ -34,6 +34,8 @@ from transformers import (
     TrainingArguments,
 )
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.editions import write_edition
 from ttt_core.arc.encode import DIGITS, FORMATS

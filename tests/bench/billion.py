@@ -4,9 +4,14 @@ A Llama-3.2-1B shape of random weights in bf16, LoRA of rank 128 on all linear l
 states and one sequence, estimated at 8192 and 1024 tokens and, at 1024, measured as the bytes of all storages alive.
 """
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.encode import DIGITS, IGNORE, Sequence
 from ttt_core.config import AdaptConfig

@@ -12,11 +12,14 @@ import argparse
 import heapq
 import json
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.editions import write_edition
 from ttt_core.arc.tasks import read_challenges

@@ -15,6 +15,7 @@ import ctypes
 import json
 import platform
 import re
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import typer
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+
 from bench_models import generating, trained
 
 from ttt_core.arc import augment

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+
 from ttt_core.arc import submission
 from ttt_core.arc.editions import write_edition
 from ttt_core.arc.tasks import Challenges, read_challenges

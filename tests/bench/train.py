@@ -10,12 +10,15 @@ import contextlib
 import json
 import os
 import platform
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.distributed import World
