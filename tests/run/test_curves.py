@@ -12,8 +12,15 @@ from ttt_core.run.curves import write_curves
 LINE = {"step": 1, "tokens": 1000, "flop": 1e9, "seconds": 2.0, "loss": 1.5, "held_out_nll": 1.6}
 
 
-def colors_of(path):
-    return {color for _, color in Image.open(path).convert("RGB").getcolors(1 << 24)}
+def colors_of(path, box=None):
+    return {color for _, color in Image.open(path).convert("RGB").crop(box).getcolors(1 << 24)}
+
+
+def test_a_log_of_one_line_shows_its_points(tmp_path):
+    (tmp_path / "train_log.jsonl").write_text(json.dumps({**LINE, "utilisation": 0.5}) + "\n")
+    picture = write_curves(tmp_path)
+    middle_of_each = ((200, 100, 400, 300), (800, 100, 1000, 300))  # away from the legends
+    assert all((0, 116, 217) in colors_of(picture, box) for box in middle_of_each)
 
 
 def test_a_loss_of_zero_is_a_loss(tmp_path):

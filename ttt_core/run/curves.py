@@ -20,15 +20,15 @@ def write_curves(model_dir: str | Path) -> Path:
     figure = Figure(figsize=(12, 4), facecolor="white", layout="constrained")
     losses, use = figure.subplots(1, 2)
     tokens = [line["tokens"] / 1e6 for line in lines]
-    losses.plot(tokens, [line["loss"] for line in lines], label="training", color="#0074D9")
+    losses.plot(tokens, [line["loss"] for line in lines], "o-", label="training", color="#0074D9")
     if any(line.get("held_out_nll") is not None for line in lines):
-        losses.plot(tokens, [line.get("held_out_nll") for line in lines], label="held-out pairs", color="#FF4136")
+        losses.plot(tokens, [line.get("held_out_nll") for line in lines], "o-", label="held-out pairs", color="#FF4136")
     losses.set(xlabel="million tokens", ylabel="nats per output token", yscale="log", title="Loss")
     for which in (losses.yaxis.set_major_formatter, losses.yaxis.set_minor_formatter):
         which(lambda nats, _: f"{nats:g}")
     losses.legend(frameon=False)
     for name, color in MEASURES.items():
-        use.plot(tokens, [line.get(name) for line in lines], label=name.replace("_", " "), color=color)
+        use.plot(tokens, [line.get(name) for line in lines], "o-", label=name.replace("_", " "), color=color)
     told = f"{lines[-1]['tokens'] / lines[-1]['seconds']:,.0f} tokens/s, {lines[-1]['flop']:.2e} FLOP in all"
     use.set(xlabel="million tokens", ylabel="share", ylim=(0, 1), title=told)
     use.legend(frameon=False)
