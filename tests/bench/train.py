@@ -1,10 +1,9 @@
 """How much of the machine pretraining uses: `python tests/bench/train.py --json FILE`.
 
-Trains a fresh GridLM on ARC-AGI-2 training pairs (those of ARC-AGI-1 are too few to fill its batches) for some steps, and
-over the same batches again, since memory that the allocator takes for the first time costs page faults. Of the second
-time it prints, measured in the same run: tokens/s, FLOP/s, `utilisation` (FLOP of real tokens per second over those of a
-bf16 matrix product, measured before every step), `padding_share` and `data_wait_share` (of the time). Padding, Muon's own
-products and waiting count as no work.
+Trains a fresh GridLM on ARC-AGI-1 training pairs for some steps, and over the same batches again, since memory that the
+allocator takes for the first time costs page faults. Of the second time it prints, measured in the same run: tokens/s,
+FLOP/s, `utilisation` (FLOP of real tokens per second over those of a bf16 matrix product, measured before every step),
+`padding_share` and `data_wait_share` (of the time). Padding, Muon's own products and waiting count as no work.
 """
 
 import argparse
@@ -35,7 +34,7 @@ def measure(config: PretrainConfig, steps: int) -> dict:
     """The figures of `steps` optimiser steps, done for the second time."""
     keep_memory()
     with tempfile.TemporaryDirectory() as folder:
-        write_edition("arc-agi-2", Path(folder))
+        write_edition("arc-agi-1", Path(folder))
         corpus = read_corpus(Path(folder), max_tokens=config.max_tokens)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)

@@ -16,7 +16,7 @@ from ttt_core.arc.tasks import MAX_SIDE, Pair
 
 FORMAT = GridFormat()
 PAD = FORMAT.symbols.index("<pad>")
-MAX_PADDING, MIN_FILL = 0.05, 0.17  # of a batch's padded tokens; of batch_tokens
+MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a batch's padded tokens; of batch_tokens
 POOL = 64  # batches' worth of sequences sorted by length together
 BORDER = 3  # cells that a translated pair grows on each side at most
 
