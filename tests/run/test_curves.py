@@ -17,7 +17,7 @@ def colors_of(path, box=None):
 
 
 def test_a_log_of_one_line_shows_its_points(tmp_path):
-    (tmp_path / "train_log.jsonl").write_text(json.dumps({**LINE, "utilisation": 0.5}) + "\n")
+    (tmp_path / "train_log.jsonl").write_text(json.dumps({**LINE, "held_out_nll": None, "utilisation": 0.5}) + "\n")
     picture = write_curves(tmp_path)
     middle_of_each = ((200, 100, 400, 300), (800, 100, 1000, 300))  # away from the legends
     assert all((0, 116, 217) in colors_of(picture, box) for box in middle_of_each)
