@@ -1,3 +1,5 @@
+"""Fixtures of more than one folder."""
+
 import pytest
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from ttt_core.arc.editions import write_edition
 
 ROOT = Path(__file__).parents[1]
+FOUND = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # a bench finds the library itself
+ENVIRON = FOUND | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def run_bench(name: str, out: Path, *options: str) -> dict:
     """The figures of a bench; its process runs on one thread."""
     command = [sys.executable, ROOT / f"tests/bench/{name}.py", "--json", out / "figures.json", *options]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environ.pop("PYTHONPATH", None)  # a bench finds the library itself
-    ran = subprocess.run(command, cwd=out, env=environ, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, cwd=out, env=ENVIRON, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads((out / "figures.json").read_text())
 
@@ -33,10 +33,8 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
     few = "=adapt.steps=2 decode.views=2 rescore.views=2"
     command = [sys.executable, ROOT / "tests/bench/ablate.py", "--data", tmp_path / "data", "--json", tmp_path / "lines"]
     command += ["--model", ROOT / "kaggle_dataset/model", "--arm", "few" + few, "--arm", "none" + few + " adapt.method=none"]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environ.pop("PYTHONPATH", None)  # a bench finds the library itself
     for tasks, done in (("1", 2), ("2", 4)):
-        ran = subprocess.run([*command, "--tasks", tasks], env=environ, capture_output=True, text=True, timeout=300)
+        ran = subprocess.run([*command, "--tasks", tasks], env=ENVIRON, capture_output=True, text=True, timeout=300)
         assert ran.returncode == 0, ran.stderr[-3000:]
         lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
         assert len({(line["task"], line["arm"]) for line in lines}) == len(lines) == done
@@ -49,9 +47,7 @@ def test_ablate_base_asks_a_task_in_context(tmp_path):
     write_edition("arc-agi-1", tmp_path / "data")
     command = [sys.executable, ROOT / "tests/bench/ablate_base.py", "--data", tmp_path / "data", "--out", tmp_path / "out"]
     command += ["--arm", "in-context", "--tasks", "1", "--budget-s", "2", "--width", "32", "--layers", "1", "--steps", "2"]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    environ.pop("PYTHONPATH", None)  # a bench finds the library itself
-    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     figures = json.loads((tmp_path / "out/in-context.json").read_text())
     assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20

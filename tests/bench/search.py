@@ -25,7 +25,8 @@ import numpy as np
 import torch
 import typer
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
 
 from bench_models import generating, trained
 
@@ -43,7 +44,6 @@ from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
 from ttt_core.solve.task import solve_task, solve_tasks
 
-ROOT = Path(__file__).parents[2]
 FLOOR = 0.1  # of the default settings
 MAX_NEW = 200  # tokens that `generate` may add; our answers are bounded by the grammar
 UNCAPPED = DecodeConfig(floor=FLOOR, max_tokens=10**6)  # as (a) has no caps

@@ -20,14 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
 
 from ttt_core.arc import submission
 from ttt_core.arc.editions import write_edition
 from ttt_core.arc.tasks import Challenges, read_challenges
 from ttt_core.errors import InputError
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ["model.dtype=float32", "decode.views=4", "rescore.views=4", "second.passes=1"]
 LONGEST_S = 600.0  # of one run, whose deadline then cuts nothing
 

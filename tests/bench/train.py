@@ -43,8 +43,8 @@ def measure(config: PretrainConfig, steps: int) -> dict:
     optimizers = make_optimizers(net, config)
     matrices = sum(p.numel() for name, p in net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
     start = {"step": 0, "epoch": 0, "batch": 0}
-    seconds, waited, flop, rates, tokens, padded = 0.0, 0.0, 0.0, [], 0, 0
-    for is_measured in (False, True):
+    for _ in range(2):
+        seconds, waited, flop, rates, tokens, padded = 0.0, 0.0, 0.0, [], 0, 0
         with contextlib.closing(ahead(examples(corpus, config, World(0, 1, device), start))) as stream:
             for _ in range(steps):
                 rate = matmul_rate(device)
@@ -53,11 +53,10 @@ def measure(config: PretrainConfig, steps: int) -> dict:
                 got = time.perf_counter()
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 float(train_step(model, optimizers, batch, config.clip_norm, weight))
-                if is_measured:
-                    rates.append(rate)
-                    seconds, waited = seconds + time.perf_counter() - began, waited + got - began
-                    flop += training_flop(matrices, config.layers, config.width, lengths)
-                    tokens, padded = tokens + int(lengths.sum()), padded + batch["input_ids"].numel()
+                rates.append(rate)
+                seconds, waited = seconds + time.perf_counter() - began, waited + got - began
+                flop += training_flop(matrices, config.layers, config.width, lengths)
+                tokens, padded = tokens + int(lengths.sum()), padded + batch["input_ids"].numel()
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": steps,

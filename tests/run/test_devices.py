@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import running
+from tests.processes import living, running
 from ttt_core.errors import InputError
 from ttt_core.run import devices
 from ttt_core.run.devices import places
@@ -130,8 +130,7 @@ def test_two_devices_write_the_records_of_one(both):
 
 
 def raylets() -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if "raylet" in line and not line.startswith("Z")]
+    return [command for command in living("args") if "raylet" in command]
 
 
 def test_ray_leaves_nothing_behind_and_workers_have_no_token(both):

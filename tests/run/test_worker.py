@@ -1,12 +1,12 @@
 """The worker process: its protocol survives what solvers print, and no solver survives its limit."""
 
 import os
-import subprocess
 import time
 
 import numpy as np
 import pytest
 
+from tests.processes import living
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, to_dict
 from ttt_core.run import store, worker
@@ -91,15 +91,9 @@ def child(tmp_path):
     yield child
     worker.kill(child)
     deadline = time.monotonic() + 10
-    while running(child.process.pid) and time.monotonic() < deadline:
+    while str(child.process.pid) in living("pgid") and time.monotonic() < deadline:
         time.sleep(0.05)  # a killed grandchild dies when it next gets the processor
-    assert not running(child.process.pid)
-
-
-def running(group):
-    """Processes of a group that still run; a killed grandchild may wait, dead, for init to reap it."""
-    rows = subprocess.run(["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True).stdout.splitlines()
-    return [row for row in rows if row.split()[0] == str(group) and not row.split()[1].startswith("Z")]
+    assert str(child.process.pid) not in living("pgid")
 
 
 def test_task_after_task_with_heartbeats(child):
