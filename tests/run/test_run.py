@@ -45,6 +45,7 @@ def solve(tasks, config, seed, deadline, beat):
 def solve_one(task, beat):
     note(task.id)
     beat("adapt")
+    time.sleep(0.002)  # a record's seconds have three places
     act = acts().get(task.id)
     if act == "raise":
         raise MemoryError("no memory for " + os.environ["LEAK"])
