@@ -49,14 +49,15 @@ def measure(config: PretrainConfig, steps: int) -> dict:
             for _ in range(steps):
                 rate = matmul_rate(device)
                 began = time.perf_counter()
-                *_, batch, weight, lengths = next(stream)
+                *_, parts, lengths = next(stream)
                 got = time.perf_counter()
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                float(train_step(model, optimizers, batch, config.clip_norm, weight))
+                parts = [({name: x.to(device) for name, x in batch.items()}, weight) for batch, weight in parts]
+                float(train_step(model, optimizers, parts, config.clip_norm))
                 rates.append(rate)
                 seconds, waited = seconds + time.perf_counter() - began, waited + got - began
                 flop += training_flop(matrices, config.layers, config.width, lengths)
-                tokens, padded = tokens + int(lengths.sum()), padded + batch["input_ids"].numel()
+                tokens += int(lengths.sum())
+                padded += sum(batch["input_ids"].numel() for batch, _ in parts)
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": steps,

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ttt_core.model.corpus import plan_epoch
+from ttt_core.model.sources import read_corpus
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import sys
@@ -25,9 +28,9 @@ pretrain(Path(sys.argv[1]), Path(sys.argv[2]), PretrainConfig(1e9, batch_tokens=
 
 @pytest.fixture
 def data(tmp_path):
-    """One task of 17 pairs of 4 x 5 and 5 x 4: the last batch is odd, and rows have unlike numbers of targets."""
+    """One task of 17 pairs of two sizes: steps have micro-batches of each, some odd, and rows unlike numbers of targets."""
     rng = np.random.default_rng(0)
-    grids = [rng.integers(0, 3, rng.permutation([4, 5])).tolist() for _ in range(17)]
+    grids = [rng.integers(0, 3, rng.permutation([4, 5] if i % 2 else [2, 3])).tolist() for i in range(17)]
     pairs = [{"input": g, "output": np.rot90(g).tolist()} for g in grids]
     (tmp_path / "arc-agi_training_challenges.json").write_text(
         json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}})
@@ -48,6 +51,8 @@ def losses(data, processes, batch_tokens):
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data):
+    parts = [len(step) for step in plan_epoch(read_corpus(data, max_tokens=512), 0, 0, 256, 512).steps]
+    assert max(parts) > 1
     alone, both, half = losses(data, 1, 256), losses(data, 2, 128), losses(data, 1, 128)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2

@@ -1,4 +1,4 @@
-"""The pretraining corpus cut into views and batches: each epoch another view of every pair, like lengths together.
+"""The pretraining corpus cut into views and steps: each epoch another view of every pair, like lengths together.
 
 A pair's view is drawn per epoch (dihedral, scale, border) or per step (colours) from (seed, epoch) and (seed, step)
 alone, so that training resumes exactly and data can be made ahead. Not here: where pairs come from (`sources.py`).
@@ -16,8 +16,9 @@ from ttt_core.arc.tasks import MAX_SIDE, Pair
 
 FORMAT = GridFormat()
 PAD = FORMAT.symbols.index("<pad>")
-MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a batch's padded tokens; of batch_tokens
-POOL = 64  # batches' worth of sequences sorted by length together
+MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a micro-batch's padded tokens; of the tokens that it may have
+MICRO_TOKENS, PARTS = 4096, 4  # of a micro-batch at most, or this part of a step where that is more
+POOL = 64  # steps' worth of sequences sorted by length together
 BORDER = 3  # cells that a translated pair grows on each side at most
 
 
@@ -37,14 +38,14 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """Views of all N pairs and the batches: dihedrals, scales, lengths, answers (N,), borders (N, 4)."""
+    """Views of all N pairs and the steps: dihedrals, scales, lengths, answers (N,), borders (N, 4)."""
 
     dihedrals: np.ndarray
     scales: np.ndarray
     borders: np.ndarray  # rows before and after, columns before and after, of background
     lengths: np.ndarray  # tokens of the pair's sequence in its view
     answers: np.ndarray  # those of them that are targets
-    batches: list[np.ndarray]  # indices into corpus.pairs
+    steps: list[list[np.ndarray]]  # of each its micro-batches of like lengths: indices into corpus.pairs
 
 
 def length(pair: Pair) -> int:
@@ -55,7 +56,7 @@ def length(pair: Pair) -> int:
 def plan_epoch(
     corpus: Corpus, seed: int, epoch: int, batch_tokens: int, max_tokens: int, scale_share=0.0, translate_share=0.0
 ) -> Epoch:
-    """The epoch's views and batches. A pair goes through its eight dihedrals in eight epochs, in an order of its own.
+    """The epoch's views, and steps of at most batch_tokens padded tokens. A pair goes through its eight dihedrals in eight epochs, in an order of its own.
 
     scale_share, translate_share: share of the pairs that are enlarged 2 or 3 times, or moved by a border of colour 0
     (only pairs whose grids have one size); each only where the sequence still has at most max_tokens.
@@ -86,20 +87,30 @@ def _fit(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
     return (sizes <= MAX_SIDE).all(axis=1) & (np.maximum(_tokens(sizes), _tokens(sizes[:, [1, 0, 3, 2]])) <= max_tokens)
 
 
-def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> list[np.ndarray]:
+def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Micro-batches in random order, each put into the first step that has room for it; the steps in random order."""
     order = rng.permutation(len(lengths))
     pool = max(1, int(POOL * batch_tokens / lengths.mean()))
+    micro_tokens = min(batch_tokens, max(MICRO_TOKENS, batch_tokens // PARTS))
     cut = []
     for start in range(0, len(order), pool):
         part = order[start : start + pool]
-        cut += pack(part[np.argsort(lengths[part], kind="stable")], lengths, batch_tokens)
-    return [cut[i] for i in rng.permutation(len(cut))]
+        cut += pack(part[np.argsort(lengths[part], kind="stable")], lengths, micro_tokens)
+    steps: list[list[np.ndarray]] = [[] for _ in cut]
+    room = np.full(len(cut), max(batch_tokens, lengths.max()))
+    for i in rng.permutation(len(cut)):
+        padded = len(cut[i]) * lengths[cut[i]].max()
+        first = int(np.argmax(room >= padded))
+        steps[first].append(cut[i])
+        room[first] -= padded
+    used = [step for step in steps if step]
+    return [used[i] for i in rng.permutation(len(used))]
 
 
 def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Consecutive runs of `order` (lengths rising) of at most batch_tokens padded tokens, at least one sequence each.
 
-    A run ends sooner where it would else hold more than MAX_PADDING, if it is not too small a step already.
+    A run ends sooner where it would else hold more than MAX_PADDING, if it is not too small already.
     """
     runs, start, total = [], 0, 0
     for i in range(len(order)):
@@ -112,9 +123,9 @@ def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.n
     return [*runs, order[start:]] if len(order) else []
 
 
-def make_batch(corpus: Corpus, epoch: Epoch, number: int, rng: np.random.Generator, part: slice = slice(None)) -> dict:
-    """GridLM's inputs for batch `number`, colours permuted by `rng`; `part` of its rows, but drawn as if for all."""
-    rows, tasks, indices = [], [], epoch.batches[number]
+def make_batch(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.Generator, part=slice(None)) -> dict:
+    """GridLM's inputs for the micro-batch `indices`, colours permuted by `rng`; `part` of its rows, drawn as if for all."""
+    rows, tasks = [], []
     colors = [augment.permute_colors(corpus.free[corpus.pairs[i][0]], rng) for i in indices]
     for index, mapping in list(zip(indices, colors, strict=True))[part]:
         task, pair = corpus.pairs[index]

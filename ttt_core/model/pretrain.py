@@ -26,7 +26,7 @@ from ttt_core.model.load import load_model
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
-from ttt_core.model.stream import ahead, examples
+from ttt_core.model.stream import Part, ahead, examples
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
@@ -169,12 +169,13 @@ def train(run: Training, progress: dict, began: float) -> None:
     with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
         while share < 1:
             waited = time.perf_counter()
-            epoch, number, batch, weight, lengths = next(stream)
+            epoch, number, parts, lengths = next(stream)
             stretch["waited_s"] += time.perf_counter() - waited
             set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
-            loss = step(run, model, batch, weight, progress["step"])
+            loss = step(run, model, parts, progress["step"])
             flop = training_flop(matrices, run.net.config.layers, run.net.config.width, lengths)
-            note(stretch, loss, lengths, batch["input_ids"].numel() * place.size, flop)
+            padded = sum(batch["input_ids"].numel() for batch, _ in parts)
+            note(stretch, loss, lengths, padded * place.size, flop)
             progress |= {
                 "step": progress["step"] + 1,
                 "epoch": epoch,
@@ -194,12 +195,13 @@ def train(run: Training, progress: dict, began: float) -> None:
     bar.close()
 
 
-def step(run: Training, model: nn.Module, batch: dict, weight: float, number: int) -> torch.Tensor:
+def step(run: Training, model: nn.Module, parts: list[Part], number: int) -> torch.Tensor:
     """Optimiser step `number` with `model`, run.net as it is called; its loss."""
     if run.config.dropout:  # the same when resumed
         torch.manual_seed(((run.config.seed * 2**40 + number) * 1024 + run.place.rank) % 2**63)
-    batch = {name: tensor.to(run.place.device, non_blocking=True) for name, tensor in batch.items()}
-    loss = train_step(model, run.optimizers, batch, run.config.clip_norm, weight)
+    device = run.place.device
+    parts = [({name: x.to(device, non_blocking=True) for name, x in batch.items()}, weight) for batch, weight in parts]
+    loss = train_step(model, run.optimizers, parts, run.config.clip_norm)
     if run.ema is not None:
         update_ema(run.ema, run.net, run.config.ema, number)
     return loss

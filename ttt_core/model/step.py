@@ -12,12 +12,19 @@ from ttt_core.errors import NonFiniteError
 from ttt_core.model.load import compute_dtype
 
 
-def train_step(model: nn.Module, optimizers, batch: dict, clip_norm: float, weight: float = 1.0) -> Tensor:
-    """One step; the loss in nats per output token, times `weight`. NonFiniteError leaves the weights as they were."""
-    device = batch["input_ids"].device
-    with autocast(device):
-        loss = model(**batch).loss * weight
-    loss.backward()
+def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], clip_norm: float) -> Tensor:
+    """One step on micro-batches and the weights of their losses; the weighted sum, in nats per output token.
+
+    NonFiniteError leaves the weights as they were.
+    """
+    losses = []
+    for number, (batch, weight) in enumerate(parts, 1):
+        alone = getattr(model, "no_sync", None) if number < len(parts) else None  # DDP averages gradients once a step
+        with alone() if alone else contextlib.nullcontext():
+            with autocast(batch["input_ids"].device):
+                loss = model(**batch).loss * weight
+            loss.backward()
+        losses.append(loss.detach())
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if not torch.isfinite(norm):
@@ -25,7 +32,7 @@ def train_step(model: nn.Module, optimizers, batch: dict, clip_norm: float, weig
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+    return torch.stack(losses).sum()
 
 
 def autocast(device: torch.device):
