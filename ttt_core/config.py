@@ -119,6 +119,7 @@ class SecondConfig:
 
     passes: int = 2  # of one task at most; 1: no second pass
     margin: float = 1.0  # nats of mean log-prob; a task whose best candidate leads by less is in doubt
+    probability: float = 0.5  # so is one whose best candidate has less, the views' geometric mean
     views: int = 2  # times the views of decode and rescore
     steps: int = 2  # times adapt.steps
     floor: float = 0.3  # times decode.floor
@@ -126,6 +127,7 @@ class SecondConfig:
     def __post_init__(self):
         _require(self.passes in (1, 2), "second.passes", self.passes, "give 1 or 2")
         _require(self.margin >= 0, "second.margin", self.margin, "give 0 or more")
+        _require(0 <= self.probability <= 1, "second.probability", self.probability, "give a share in [0, 1]")
         _require(self.views > 0, "second.views", self.views, "give 1 or more")
         _require(self.steps > 0, "second.steps", self.steps, "give 1 or more")
         _require(0 < self.floor <= 1, "second.floor", self.floor, "give a share in (0, 1]")

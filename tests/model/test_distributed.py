@@ -51,8 +51,8 @@ def losses(data, processes, batch_tokens):
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data):
-    parts = [len(step) for step in plan_epoch(read_corpus(data, max_tokens=512), 0, 0, 256, 512).steps]
+    parts = [len(step) for step in plan_epoch(read_corpus(data, max_tokens=512), 0, 0, 640, 512).steps]
     assert max(parts) > 1
-    alone, both, half = losses(data, 1, 256), losses(data, 2, 128), losses(data, 1, 128)
+    alone, both, half = losses(data, 1, 640), losses(data, 2, 320), losses(data, 1, 320)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2

@@ -8,7 +8,7 @@ import pytest
 
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import PRESETS
+from ttt_core.config import PRESETS, SecondConfig
 from ttt_core.run import passes, store
 
 A, B, C = (np.array([[v]], np.uint8) for v in (1, 2, 3))
@@ -37,11 +37,12 @@ def record(*candidates, **changes):
         ((Candidate(A, (-0.5, -0.5)),), 1 - math.exp(-0.5)),
         ((Candidate(A, (-0.5, -0.5)), Candidate(B, (-0.7, -0.7))), 1 - math.exp(-0.5)),
         ((Candidate(A, (-0.1, -0.1)), Candidate(B, (-4.0, math.nan))), None),
+        ((Candidate(A, (-0.9, -0.9)), Candidate(B, (-9.0, -9.0))), 1 - math.exp(-0.9)),
         ((Candidate(A, (math.nan,)), Candidate(B, (-math.inf,))), 1.0),
     ],
 )
 def test_doubt(candidates, doubt):
-    assert passes.doubt(record(*candidates), 1.0) == (doubt if doubt is None else pytest.approx(doubt))
+    assert passes.doubt(record(*candidates), SecondConfig()) == (doubt if doubt is None else pytest.approx(doubt))
 
 
 def test_two_passes_vote_together():

@@ -17,7 +17,7 @@ from ttt_core.model import lora, memory, packing
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import adapt, fit
-from ttt_core.solve.adapt import adapted, trainable
+from ttt_core.solve.adapt import adapted, for_inference, trainable
 from ttt_core.solve.feed import batch_of, micro_batches, packed_of, stream, target_logits
 
 CPU = torch.device("cpu")
@@ -290,3 +290,40 @@ def test_contexts_longer_than_the_models_positions_lose_demonstrations():
         assert adaptation.steps == 2 and adaptation.plan.max_tokens == 300
     rows = stream(model, a_task(sides=(8, 8, 8)), config, task_rng(0, "a"))
     assert len(next(rows)[0]) > 300, "without the limit"
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_for_inference_computes_the_same_and_gives_every_weight_back(kind, method):
+    model = loaded(kind)
+    with trainable(model, "t", AdaptConfig(method=method, rank=4), 0) as groups:
+        shaken(groups)
+        batch = batch_of(model, *map(list, zip(*some_rows(model), strict=True)))
+        before = {name: p.clone() for name, p in model.net.state_dict().items()}
+        plain, _ = target_logits(model, batch)
+        with for_inference(model):
+            within, _ = target_logits(model, batch)
+            layers = lora.adapter_layers(model.net).values()
+            assert all(layer.original for layer in layers) and bool(layers) == (method == "lora")
+        assert all(torch.equal(before[name], p) for name, p in model.net.state_dict().items())
+        torch.testing.assert_close(within, plain, rtol=1e-4, atol=1e-4)
+        assert torch.equal(target_logits(model, batch)[0], plain)
+
+
+def test_for_inference_casts_once_what_autocast_would_cast_in_every_pass():
+    model = loaded("grid", torch.bfloat16)
+    with trainable(model, "t", AdaptConfig(method="none"), 0):
+        batch = batch_of(model, *map(list, zip(*some_rows(model), strict=True)))
+        plain, _ = target_logits(model, batch)
+        with for_inference(model):
+            assert {layer.weight.dtype for layer in lora.linear_layers(model.net).values()} == {torch.bfloat16}
+            assert torch.equal(target_logits(model, batch)[0], plain)
+    assert {p.dtype for p in model.net.parameters()} == {torch.float32}
+
+
+def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights():
+    model = loaded("linear", torch.bfloat16)
+    with trainable(model, "t", AdaptConfig(rank=4), 0) as groups:
+        shaken(groups)
+        with for_inference(model):
+            assert not any(layer.original for layer in lora.adapter_layers(model.net).values())

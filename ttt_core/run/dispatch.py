@@ -187,6 +187,6 @@ def _second(work: Work, first: TaskResult, second: TaskResult, told: dict) -> Ta
 
 def _doubt(work: Work, schedule: Schedule, record: TaskResult) -> None:
     if record.notes.get("passes", 1) < work.config.second.passes:
-        doubt = passes.doubt(record, work.config.second.margin)
+        doubt = passes.doubt(record, work.config.second)
         if doubt is not None:
             schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0))

@@ -8,7 +8,7 @@ import math
 
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
-from ttt_core.config import Config
+from ttt_core.config import Config, SecondConfig
 
 
 def smaller(config: Config) -> Config:
@@ -51,16 +51,18 @@ def wider(config: Config) -> Config:
     )
 
 
-def doubt(record: TaskResult, margin: float) -> float | None:
+def doubt(record: TaskResult, second: SecondConfig) -> float | None:
     """1 - the probability of the least probable of a record's first choices; None where there is no doubt.
 
-    In doubt is a test input with fewer than two candidates, or whose best one leads by less than `margin` nats.
+    In doubt is a test input with fewer than two candidates, or whose best one leads by less than `second.margin` nats or
+    has a probability of less than `second.probability`.
     """
     doubts = []
     for candidates in record.candidates:
         means = sorted(map(mean_logprob, candidates), reverse=True)
-        if len(means) < 2 or not means[0] - means[1] >= margin:
-            doubts.append(1 - math.exp(means[0]) if means else 1.0)
+        probability = math.exp(means[0]) if means else 0.0
+        if len(means) < 2 or not means[0] - means[1] >= second.margin or probability < second.probability:
+            doubts.append(1 - probability)
     return max(doubts, default=None)
 
 

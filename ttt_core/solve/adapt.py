@@ -75,6 +75,29 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
 
 
 @contextlib.contextmanager
+def for_inference(model: LoadedModel):
+    """Within the context, for search and scoring, adapters are part of their matrices, and these have the dtype of computation.
+
+    A pass of few tokens else spends half of its time on casts and on the adapters' own products. Matrices in fewer bits
+    than float32 stay as they are: rounding would lose what a short adaptation adds to them.
+    """
+    linears = lora.linear_layers(model.net)
+    if any(layer.weight.dtype != torch.float32 for layer in linears.values()):
+        yield
+        return
+    lora.merge(model.net)
+    wide = {layer.weight: layer.weight.data for layer in linears.values() if model.dtype != torch.float32}
+    for weight in wide:
+        weight.data = weight.data.to(model.dtype)
+    try:
+        yield
+    finally:
+        for weight, data in wide.items():
+            weight.data = data
+        lora.unmerge(model.net)
+
+
+@contextlib.contextmanager
 def trainable(model: LoadedModel, task_id: str, config: AdaptConfig, seed: int):
     """Within the context `model.net` has fresh parameters to be trained; yields them as optimiser groups."""
     is_grid = model.format.name == "grid"

@@ -24,7 +24,7 @@ from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel
-from ttt_core.solve.adapt import adapted, start_vectors
+from ttt_core.solve.adapt import adapted, for_inference, start_vectors
 from ttt_core.solve.decode import search
 from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Query
@@ -139,10 +139,11 @@ def answer_tasks(
     clock, counts = time.monotonic(), Counter()
     beat("decode")
     kept: list = []  # the views' prefixes, where they fit: scoring starts from what the search has read
-    found = _decode(model, places, queries, config, deadline, kept, counts)
-    decoded = time.monotonic()
-    beat("rescore")
-    candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
+    with for_inference(model):
+        found = _decode(model, places, queries, config, deadline, kept, counts)
+        decoded = time.monotonic()
+        beat("rescore")
+        candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
     seconds = {"decode": decoded - clock, "rescore": time.monotonic() - decoded}
     seconds = {stage: round(took / len(tasks), 3) for stage, took in seconds.items()}
     notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)}
