@@ -3,7 +3,7 @@
     python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
-views in a batch, then its candidates scored one by one; (c) ours. `scoring_speedup` is on the candidates of (b) and
+views in a batch, then its candidates scored one by one; (c) ours, merging the adapter included. `scoring_speedup` is on the candidates of (b) and
 (c) together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM
 (width 384) trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted
 to each task for `--adapt-steps` steps, untimed. Peak memory is what each contestant takes beyond what was resident
@@ -12,6 +12,7 @@ before. With `--at-once 16384` also `together`: a model that is not adapted solv
 """
 
 import ctypes
+import dataclasses
 import json
 import platform
 import re
@@ -37,7 +38,7 @@ from ttt_core.arc.tasks import cells, read_challenges, select_tasks
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig, preset
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel, load_model
-from ttt_core.solve.adapt import adapted
+from ttt_core.solve.adapt import adapted, for_inference
 from ttt_core.solve.decode import search
 from ttt_core.solve.feed import batch_of
 from ttt_core.solve.prefix import Query
@@ -46,7 +47,7 @@ from ttt_core.solve.task import solve_task, solve_tasks
 
 FLOOR = 0.1  # of the default settings
 MAX_NEW = 200  # tokens that `generate` may add; our answers are bounded by the grammar
-UNCAPPED = DecodeConfig(floor=FLOOR, max_tokens=10**6)  # as (a) has no caps
+MANY = 10**6  # tokens of one view: (a) has no caps
 
 
 @dataclass
@@ -142,19 +143,27 @@ def generated(model: LoadedModel, queries: list[Query], tokens: Counter) -> list
     return found
 
 
-def ours(model, queries, views, kept: list, counts: Counter) -> list[dict]:
+def ours(model, queries, views, config: DecodeConfig, kept: list, counts: Counter) -> list[dict]:
     """(c): the search with drafts across views, its prefixes kept for scoring."""
     found, grammar = [{} for _ in queries], model.format.grammar
 
     def drafts(i: int):
-        best = pool(model, found, views)[: UNCAPPED.drafts]
+        best = pool(model, found, views)[: config.drafts]
         return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in best]
 
-    first = UNCAPPED.draft_views
-    asked = search(model, queries, UNCAPPED, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
-    for i, answers in asked:
-        found[i] = {tuple(map(int, ids)): total for ids, total in answers}
+    first = config.draft_views
+    with for_inference(model):
+        asked = search(model, queries, config, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
+        for i, answers in asked:
+            found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
+
+
+def scored_together(model, queries, grids, views, kept: list, known: list[dict], counts: Counter) -> np.ndarray:
+    """(c): (candidates, views) nats, below the prefixes that the search has read."""
+    options = {"kept": kept, "known": known, "counts": counts}
+    with for_inference(model):
+        return rescore(model, queries, grids, views, RescoreConfig(), float("inf"), **options)
 
 
 def pool(model, found: list[dict], views) -> list[np.ndarray]:
@@ -182,26 +191,25 @@ def scored_one_by_one(model, queries, grids, views, tokens: Counter) -> np.ndarr
 def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[str, float]:
     """All contestants on all tasks, task by task; the marks' figures."""
     is_grid, device = model.format.name == "grid", model.device
-    config = preset("grid", [f"adapt.steps={adapt_steps}"]).adapt if is_grid else AdaptConfig(method="none")
+    config = preset("grid", [f"adapt.steps={adapt_steps}"]) if is_grid else Config(adapt=AdaptConfig(method="none"))
+    decode = dataclasses.replace(config.decode, floor=FLOOR, max_tokens=MANY)
     a, b, c, one_by_one = (Contestant() for _ in range(4))
     gap, missed, found_by = 0.0, 0, Counter()
     for task in tasks:
         views = augment.draw_views(task, n_views, augment.task_rng(0, task.id, "views"))
         queries = [Query(model.format.query(augment.view(view, task), 0), view.dihedral) for view in views]
-        with adapted(model, task, config, augment.task_rng(0, task.id, "adapt"), float("inf")), torch.inference_mode():
+        with adapted(model, task, config.adapt, augment.task_rng(0, task.id, "adapt"), float("inf")), torch.inference_mode():
             one_pass(model, queries[0], [])  # warm
             kept: list = []
-            mine = c.run("search_s", device, lambda: ours(model, queries, views, kept, c.tokens))
+            mine = c.run("search_s", device, lambda: ours(model, queries, views, decode, kept, c.tokens))
             greedy = b.run("search_s", device, lambda: generated(model, queries, b.tokens))
             every = a.run("search_s", device, lambda: [recursion(model, query, a.tokens) for query in queries])
             theirs, own = pool(model, greedy, views), pool(model, mine, views)
             both = pool(model, [one | other for one, other in zip(mine, greedy, strict=True)], views)
             known = [{np.array(ids).tobytes(): total for ids, total in found.items()} for found in mine]
-            options = {"kept": kept, "known": known, "counts": c.tokens}
             shared = c.run(
-                "score_s", device,
-                lambda: rescore(model, queries, both, views, RescoreConfig(), float("inf"), **options),
-            )  # fmt: skip
+                "score_s", device, lambda: scored_together(model, queries, both, views, kept, known, c.tokens)
+            )
             b.run("score_s", device, lambda: scored_one_by_one(model, queries, theirs, views, b.tokens))
             plain = one_by_one.run(
                 "score_s", device, lambda: scored_one_by_one(model, queries, both, views, one_by_one.tokens)
