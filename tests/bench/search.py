@@ -11,6 +11,7 @@ before. With `--at-once 16384` also `together`: a model that is not adapted solv
 (`solve_tasks`), against one after the other.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -152,18 +153,10 @@ def ours(model, queries, views, config: DecodeConfig, kept: list, counts: Counte
         return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in best]
 
     first = config.draft_views
-    with for_inference(model):
-        asked = search(model, queries, config, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
-        for i, answers in asked:
-            found[i] = {tuple(map(int, ids)): total for ids, total in answers}
+    asked = search(model, queries, config, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
+    for i, answers in asked:
+        found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
-
-
-def scored_together(model, queries, grids, views, kept: list, known: list[dict], counts: Counter) -> np.ndarray:
-    """(c): (candidates, views) nats, below the prefixes that the search has read."""
-    options = {"kept": kept, "known": known, "counts": counts}
-    with for_inference(model):
-        return rescore(model, queries, grids, views, RescoreConfig(), float("inf"), **options)
 
 
 def pool(model, found: list[dict], views) -> list[np.ndarray]:
@@ -200,16 +193,20 @@ def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[s
         queries = [Query(model.format.query(augment.view(view, task), 0), view.dihedral) for view in views]
         with adapted(model, task, config.adapt, augment.task_rng(0, task.id, "adapt"), float("inf")), torch.inference_mode():
             one_pass(model, queries[0], [])  # warm
-            kept: list = []
-            mine = c.run("search_s", device, lambda: ours(model, queries, views, decode, kept, c.tokens))
             greedy = b.run("search_s", device, lambda: generated(model, queries, b.tokens))
             every = a.run("search_s", device, lambda: [recursion(model, query, a.tokens) for query in queries])
-            theirs, own = pool(model, greedy, views), pool(model, mine, views)
-            both = pool(model, [one | other for one, other in zip(mine, greedy, strict=True)], views)
-            known = [{np.array(ids).tobytes(): total for ids, total in found.items()} for found in mine]
-            shared = c.run(
-                "score_s", device, lambda: scored_together(model, queries, both, views, kept, known, c.tokens)
-            )
+            with contextlib.ExitStack() as merged:
+                kept: list = []
+                c.run("search_s", device, lambda: merged.enter_context(for_inference(model)))
+                mine = c.run("search_s", device, lambda: ours(model, queries, views, decode, kept, c.tokens))
+                theirs, own = pool(model, greedy, views), pool(model, mine, views)
+                both = pool(model, [one | other for one, other in zip(mine, greedy, strict=True)], views)
+                known = [{np.array(ids).tobytes(): total for ids, total in found.items()} for found in mine]
+                options = {"kept": kept, "known": known, "counts": c.tokens}
+                shared = c.run(
+                    "score_s", device,
+                    lambda: rescore(model, queries, both, views, RescoreConfig(), float("inf"), **options),
+                )  # fmt: skip
             b.run("score_s", device, lambda: scored_one_by_one(model, queries, theirs, views, b.tokens))
             plain = one_by_one.run(
                 "score_s", device, lambda: scored_one_by_one(model, queries, both, views, one_by_one.tokens)

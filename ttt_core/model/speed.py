@@ -34,7 +34,7 @@ def training_flop(matrix_weights: int, layers: int, width: int, lengths: np.ndar
 
 
 def keep_memory() -> None:
-    """Make glibc keep freed memory: a step on CPU else spends a fifth of its time in page faults of tensors made anew.
+    """Make glibc keep freed memory: a step on CPU else spends up to a fifth of its time in page faults of tensors made anew.
 
     Does nothing without glibc. The numbers are M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX and M_ARENA_MAX of malloc.h.
     """

@@ -51,8 +51,10 @@ def load_solver(model: str, device: str, config: Config, adapters: str | None = 
     adapters: folder in which each task's adaptation is kept.
     """
     from ttt_core.model.load import load_model
+    from ttt_core.model.speed import keep_memory
     from ttt_core.solve.task import solve_task, solve_tasks
 
+    keep_memory()
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
     kept = Path(adapters) if adapters else None
