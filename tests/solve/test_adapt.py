@@ -303,11 +303,11 @@ def test_for_inference_computes_the_same_and_gives_every_weight_back(kind, metho
         plain, _ = target_logits(model, batch)
         with for_inference(model):
             within, _ = target_logits(model, batch)
-            layers = lora.adapter_layers(model.net).values()
-            assert all(layer.original for layer in layers) and bool(layers) == (method == "lora")
+            assert not lora.adapter_layers(model.net), "merged into plain layers"
         assert all(torch.equal(before[name], p) for name, p in model.net.state_dict().items())
         torch.testing.assert_close(within, plain, rtol=1e-4, atol=1e-4)
         assert torch.equal(target_logits(model, batch)[0], plain)
+        assert bool(lora.adapter_layers(model.net)) == (method == "lora")
 
 
 def test_for_inference_casts_once_what_autocast_would_cast_in_every_pass():
@@ -326,4 +326,5 @@ def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights():
     with trainable(model, "t", AdaptConfig(rank=4), 0) as groups:
         shaken(groups)
         with for_inference(model):
-            assert not any(layer.original for layer in lora.adapter_layers(model.net).values())
+            layers = lora.adapter_layers(model.net).values()
+            assert layers and not any(layer.original for layer in layers)

@@ -104,7 +104,7 @@ class Layer(nn.Module):
         self.attn = Attention(config)
         self.mlp_norm = nn.RMSNorm(config.width, eps=1e-6)
         self.mlp = MLP(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
     def forward(self, x, rotary, mask, cache, index):
         x = x + self.dropout(self.attn(self.attn_norm(x), rotary, mask, cache, index))

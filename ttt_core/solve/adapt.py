@@ -86,6 +86,9 @@ def for_inference(model: LoadedModel):
         yield
         return
     lora.merge(model.net)
+    adapters = lora.adapter_layers(model.net)
+    for path, layer in adapters.items():
+        model.net.set_submodule(path, layer.base)
     wide = {layer.weight: layer.weight.data for layer in linears.values() if model.dtype != torch.float32}
     for weight in wide:
         weight.data = weight.data.to(model.dtype)
@@ -94,6 +97,8 @@ def for_inference(model: LoadedModel):
     finally:
         for weight, data in wide.items():
             weight.data = data
+        for path, layer in adapters.items():
+            model.net.set_submodule(path, layer)
         lora.unmerge(model.net)
 
 
