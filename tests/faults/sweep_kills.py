@@ -2,8 +2,8 @@
 
 After each kill the submission must be valid, by a checker of this file's own. The same command must then end with the
 bytes of an uninterrupted run, and have solved at most the one task twice that a worker was at: tried after each random
-kill and each third of the others. The naive twin, which
-writes files in place, must be caught by the same check.
+kill and each third of the others. The naive twins, which write
+files in place or forget what was solved, must be caught by the same checks.
 """
 
 import collections
@@ -181,3 +181,11 @@ def test_at_random_moments(place, whole):
 def test_the_naive_twin_leaves_invalid_files(place, whole):
     faults = [killed(place, f"naive{n}", "--naive", before=kill_at("write", n)) for n in range(2, 40, 3)]
     assert sum(fault not in (None, "missing") for fault in faults) >= 3
+
+
+def test_the_naive_twin_that_forgets_its_records_solves_tasks_twice(place, whole):
+    expected, counts = whole
+    place.run("forgets", before=kill_at("rename", counts["rename"] // 2))
+    shutil.rmtree(place.root / "forgets" / "tasks")
+    (place.root / "forgets" / "tasks").mkdir()
+    assert "turns twice" in continued(place, "forgets", expected)

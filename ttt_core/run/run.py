@@ -127,7 +127,8 @@ def run(
 def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | None = None) -> Path:
     """Vote again over the recorded candidates and rewrite submission.json; needs no model and no torch.
 
-    Records keep their attempts, so continuing the run brings its own selector back. challenges_path: where the run's
+    A task without a record keeps the answer that the file had. Records keep their attempts, so continuing the run brings
+    its own selector back. challenges_path: where the run's
     challenge file is now, if not where it was.
     """
     run_dir = Path(run_dir)
@@ -149,6 +150,6 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
             for task in challenges.tasks
             if task.id in records and records[task.id].status == "ok"
         }
-        path = keep.write_submission(run_dir, challenges, attempts)
+        path = keep.write_submission(run_dir, challenges, keep.standing(run_dir, challenges) | attempts)
         receipt.write(run_dir, told | {"reselected": selector})
     return path
