@@ -3,7 +3,7 @@
     python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
-views in a batch, then its candidates scored one by one; (c) ours, merging the adapter included. `scoring_speedup` is on the candidates of (b) and
+views in a batch, then its candidates scored one by one, both on the adapter as it is; (c) ours, which merges it first (timed too). `scoring_speedup` is on the candidates of (b) and
 (c) together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM
 (width 384) trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted
 to each task for `--adapt-steps` steps, untimed. Peak memory is what each contestant takes beyond what was resident

@@ -310,6 +310,19 @@ def test_for_inference_computes_the_same_and_gives_every_weight_back(kind, metho
         assert bool(lora.adapter_layers(model.net)) == (method == "lora")
 
 
+def test_for_inference_gives_the_weights_back_after_an_error(monkeypatch):
+    model = loaded("grid", torch.bfloat16)
+    with trainable(model, "t", AdaptConfig(rank=4), 0) as groups:
+        shaken(groups)
+        before = {name: p.clone() for name, p in model.net.state_dict().items()}
+        real = lora.merge
+        monkeypatch.setattr(lora, "merge", lambda net: [real(net), 1 / 0])
+        with pytest.raises(ZeroDivisionError), for_inference(model):
+            pass
+        assert {name: p.dtype for name, p in model.net.state_dict().items()} == {n: p.dtype for n, p in before.items()}
+        assert all(torch.equal(before[name], p) for name, p in model.net.state_dict().items())
+
+
 def test_for_inference_casts_once_what_autocast_would_cast_in_every_pass():
     model = loaded("grid", torch.bfloat16)
     with trainable(model, "t", AdaptConfig(method="none"), 0):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.solve.tiny import MODELS, SMALL, a_query, a_task, flat, loaded, one_by_one, same
 from ttt_core.arc.augment import Augmentation, apply, draw_views
-from ttt_core.arc.encode import answer_ids
+from ttt_core.arc.encode import IGNORE, Sequence, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
@@ -20,6 +20,7 @@ from ttt_core.errors import InputError
 from ttt_core.solve import decode as decode_module
 from ttt_core.solve import trie
 from ttt_core.solve.decode import decode, search
+from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore, score
 from ttt_core.solve.task import solve_task, solve_tasks
 
@@ -44,6 +45,24 @@ def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, nam
         drafted[i] = found
     assume(any(plain))  # some random models spread so thinly that nothing lies above the floor
     same(plain, drafted)
+
+
+def test_a_draft_that_the_models_context_has_no_room_for_is_left_out():
+    model, ids = loaded("gpt2"), np.arange(508) % 10  # of 512 positions
+    query = Query(Sequence(ids, np.full(508, IGNORE), np.arange(508)), 0)
+    drafts = [answer_ids(SMALL, np.zeros(shape, np.uint8)) for shape in ((2, 2), (1, 1))]
+    found = dict(search(model, [query], DecodeConfig(floor=1e-3), float("inf"), drafts=lambda i: drafts))
+    assert len(drafts[0]) > 4 >= len(drafts[1])
+    same(list(found.values()), decode(model, [query], DecodeConfig(floor=1e-3), float("inf")))
+
+
+def test_scoring_reads_no_prefix_after_its_deadline():
+    model, rng, counts = loaded("grid"), np.random.default_rng(0), Counter()
+    queries = [a_query(model, a_task(rng), Augmentation())] * 3
+    answers = [[answer_ids(SMALL, np.zeros((1, 1), np.uint8))]] * 3
+    late = RescoreConfig(batch_tokens=1), time.monotonic() - 1
+    assert np.isnan(np.concatenate(score(model, queries, answers, *late, counts=counts))).all()
+    assert counts["prefill"] <= len(queries[0].prefix) and counts["score"] == 0
 
 
 @settings(max_examples=8, deadline=None)

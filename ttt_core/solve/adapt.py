@@ -85,14 +85,16 @@ def for_inference(model: LoadedModel):
     if any(layer.weight.dtype != torch.float32 for layer in linears.values()):
         yield
         return
-    lora.merge(model.net)
-    adapters = lora.adapter_layers(model.net)
-    for path, layer in adapters.items():
-        model.net.set_submodule(path, layer.base)
-    wide = {layer.weight: layer.weight.data for layer in linears.values() if model.dtype != torch.float32}
-    for weight in wide:
-        weight.data = weight.data.to(model.dtype)
+    adapters, wide = lora.adapter_layers(model.net), {}
+    embedding = model.net.get_input_embeddings().weight  # where a head is tied to it, it stays
     try:
+        lora.merge(model.net)
+        for path, layer in adapters.items():
+            model.net.set_submodule(path, layer.base)
+        for weight in (layer.weight for layer in linears.values()):
+            if weight is not embedding and model.dtype != torch.float32:
+                wide[weight] = weight.data
+                weight.data = weight.data.to(model.dtype)
         yield
     finally:
         for weight, data in wide.items():

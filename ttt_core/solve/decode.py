@@ -96,7 +96,9 @@ def search(
         asked = [queries[i] for i in part]
         room = [min(config.answer_tokens, prefix.context(model) - len(query.prefix)) for query in asked]
         bounds = limits(room, [query.prior for query in asked])
-        table = _drafts(model, prefixes, [drafts(i) if config.search == "dfs" else [] for i in part], counts)
+        tried = [drafts(i) if config.search == "dfs" else [] for i in part]
+        tried = [[ids for ids in own if len(ids) <= most] for own, most in zip(tried, room, strict=True)]
+        table = _drafts(model, prefixes, tried, counts)
         found = _search(model, prefixes, table, bounds, config, deadline, counts)
         for i, answers in zip(part, found, strict=True):
             yield i, sorted(answers, key=lambda answer: (-answer[1], answer[0].tobytes()))

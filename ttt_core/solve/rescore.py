@@ -69,6 +69,8 @@ def score(
     ]
     asked = [q for q, own in enumerate(fitting) if own]
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, kept=kept, only=asked):
+        if time.monotonic() >= deadline:
+            break
         work = []  # (query, row of the prefixes, numbers of its answers, their trie)
         for row, q in enumerate(part):
             own = [answers[q][a] for a in fitting[q]]
