@@ -179,7 +179,8 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
 
     A task's sequences are taken one a step.
     """
-    is_task, step = what.startswith("task"), 1 if what.startswith("task") else STEP
+    is_task = what.startswith("task")
+    step = 1 if is_task else STEP
     dtype = torch.float32 if what == "loss" else torch.bfloat16
     stock = who == "peft" and what != "loss"
     net = build(kind, toy, STOCK[kind] if stock else 15, torch.float32 if kind == "grid" else dtype)

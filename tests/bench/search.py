@@ -3,11 +3,11 @@
     python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
-views in a batch, then its candidates scored one by one, both on the adapter as it is; (c) ours, which merges it first (timed too). `scoring_speedup` is on the candidates of (b) and
-(c) together; ours does not compute again what the search of a view has found in it. Models: a 6-layer causal LM
-(width 384) trained here for two minutes on ARC-AGI-1 training in the `digits` format, and the bundled GridLM, adapted
-to each task for `--adapt-steps` steps, untimed. Peak memory is what each contestant takes beyond what was resident
-before. With `--at-once 16384` also `together`: a model that is not adapted solves all tasks in common batches
+views in a batch, then its candidates scored one by one, both on the adapter as it is; (c) ours, which merges it first
+(timed too). `scoring_speedup` is on the candidates of (b) and (c) together; ours does not compute again what the search of
+a view has found in it. Models: a 6-layer causal LM (width 384) trained here for two minutes on ARC-AGI-1 training in the
+`digits` format, and the bundled GridLM, adapted to each task for `--adapt-steps` steps, untimed. Peak memory is what a
+contestant's search or scoring takes beyond what was resident before that stage. With `--at-once 16384` also `together`: a model that is not adapted solves all tasks in common batches
 (`solve_tasks`), against one after the other.
 """
 
@@ -152,9 +152,8 @@ def ours(model, queries, views, config: DecodeConfig, kept: list, counts: Counte
         best = pool(model, found, views)[: config.drafts]
         return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in best]
 
-    first = config.draft_views
-    asked = search(model, queries, config, float("inf"), drafts=drafts, first=first, kept=kept, counts=counts)
-    for i, answers in asked:
+    options = {"drafts": drafts, "first": config.draft_views, "kept": kept, "counts": counts}
+    for i, answers in search(model, queries, config, float("inf"), **options):
         found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
 
@@ -191,7 +190,8 @@ def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[s
     for task in tasks:
         views = augment.draw_views(task, n_views, augment.task_rng(0, task.id, "views"))
         queries = [Query(model.format.query(augment.view(view, task), 0), view.dihedral) for view in views]
-        with adapted(model, task, config.adapt, augment.task_rng(0, task.id, "adapt"), float("inf")), torch.inference_mode():
+        rng = augment.task_rng(0, task.id, "adapt")
+        with adapted(model, task, config.adapt, rng, float("inf")), torch.inference_mode():
             one_pass(model, queries[0], [])  # warm
             greedy = b.run("search_s", device, lambda: generated(model, queries, b.tokens))
             every = a.run("search_s", device, lambda: [recursion(model, query, a.tokens) for query in queries])

@@ -128,8 +128,7 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
     """Vote again over the recorded candidates and rewrite submission.json; needs no model and no torch.
 
     A task without a record keeps the answer that the file had. Records keep their attempts, so continuing the run brings
-    its own selector back. challenges_path: where the run's
-    challenge file is now, if not where it was.
+    its own selector back. challenges_path: where the run's challenge file is now, if not where it was.
     """
     run_dir = Path(run_dir)
     if (told := receipt.read(run_dir)) is None:

@@ -54,9 +54,10 @@ def load_solver(model: str, device: str, config: Config, adapters: str | None = 
     from ttt_core.model.speed import keep_memory
     from ttt_core.solve.task import solve_task, solve_tasks
 
-    keep_memory()
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
+    if loaded.device.type == "cpu":  # a GPU's worker gives back what loading took
+        keep_memory()
     kept = Path(adapters) if adapters else None
 
     def solve(tasks, config, seed, deadline, beat):
