@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -57,6 +58,16 @@ def test_answers_do_not_depend_on_batch_size_or_order(name):
     for batch_tokens in (1, 60):
         same(whole, decode(model, asked, replace(EVERYTHING, batch_tokens=batch_tokens), float("inf")))
     same(whole, decode(model, asked[::-1], EVERYTHING, float("inf"))[::-1])
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.integers(1, 400))
+def test_batching_and_compaction_change_no_answer_of_any_model(seed, name, batch_tokens):
+    model, config = loaded(name, seed % 11), replace(EVERYTHING, batch_tokens=batch_tokens)
+    asked = queries(model, np.random.default_rng(seed), 4)
+    whole = decode(model, asked, EVERYTHING, float("inf"))
+    with mock.patch.object(decode_module, "_look_at", lambda *sizes: 0):  # compacted before every token
+        same(whole, decode(model, asked, config, float("inf")))
 
 
 @pytest.mark.parametrize("name", ["grid", "llama"])
