@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.editions import write_edition
-from ttt_core.arc.encode import DIGITS, FORMATS
+from ttt_core.arc.encode import DIGITS, FORMATS, IGNORE
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig
 from ttt_core.model import adapter_files, lora
@@ -222,6 +222,10 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
         p.numel() for name, p in net.named_parameters() if p.ndim == 2 and re.search(r"(layers|\.h)\.\d", name)
     )
     flop = float((4 * matrices + 6 * adapters) * lengths.sum() + 6 * depth * width * (lengths**2.0).sum())
+    if kind == "grid":  # of its last layer, inputs need keys and values alone
+        inputs = np.array([int((row.labels == IGNORE).sum()) for row, _ in (rows if is_task else rows[step:])])
+        share = 1 / depth - 2 * width**2 / matrices
+        flop -= float((4 * matrices + 6 * adapters) * share * inputs.sum() + 6 * width * (lengths * inputs).sum())
     return {
         "seconds": seconds,
         "tokens_per_s": float(lengths.sum() / seconds),

@@ -40,22 +40,22 @@ def measure(config: PretrainConfig, steps: int) -> dict:
     torch.manual_seed(config.seed)
     net = make_net(corpus, config, None, None).to(device).train()
     model = torch.compile(net, dynamic=True) if config.compile else net
-    optimizers = make_optimizers(net, config)
-    matrices = sum(p.numel() for name, p in net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
+    alone = World(0, 1, device)
+    optimizers = make_optimizers(net, config, alone)
     start = {"step": 0, "epoch": 0, "batch": 0}
     for _ in range(2):
         seconds, waited, flop, rates, tokens, padded = 0.0, 0.0, 0.0, [], 0, 0
-        with contextlib.closing(ahead(examples(corpus, config, World(0, 1, device), start))) as stream:
+        with contextlib.closing(ahead(examples(corpus, config, alone, start))) as stream:
             for _ in range(steps):
                 rate = matmul_rate(device)
                 began = time.perf_counter()
-                *_, parts, lengths = next(stream)
+                *_, parts, lengths, answers = next(stream)
                 got = time.perf_counter()
                 parts = [({name: x.to(device) for name, x in batch.items()}, weight) for batch, weight in parts]
                 float(train_step(model, optimizers, parts, config.clip_norm))
                 rates.append(rate)
                 seconds, waited = seconds + time.perf_counter() - began, waited + got - began
-                flop += training_flop(matrices, config.layers, config.width, lengths)
+                flop += training_flop(net.config, lengths, answers)
                 tokens += int(lengths.sum())
                 padded += sum(batch["input_ids"].numel() for batch, _ in parts)
     return {

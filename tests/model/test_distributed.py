@@ -1,4 +1,4 @@
-"""torchrun: two processes train as one does with the doubled batch."""
+"""torchrun: two processes train as one does with the doubled batch, and go on where they stopped."""
 
 import json
 import os
@@ -21,8 +21,11 @@ torch.set_num_threads(1)
 from ttt_core.model import step
 from ttt_core.model.pretrain import PretrainConfig, pretrain
 step.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
-toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0)
-pretrain(Path(sys.argv[1]), Path(sys.argv[2]), PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=8, **toy))
+if "--forget" in sys.argv:  # what the naive twin does: each process keeps its momenta to itself
+    step.SharedMuon.gather = lambda self: None
+toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0, flat_share=0.99)
+config = PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=int(sys.argv[4]), **toy)
+pretrain(Path(sys.argv[1]), Path(sys.argv[2]), config)
 """
 
 
@@ -39,11 +42,12 @@ def data(tmp_path):
     return tmp_path
 
 
-def losses(data, processes, batch_tokens):
+def losses(data, processes, batch_tokens, name="out", steps=8, options=()):
+    """Of all steps so far of the training `name`."""
     (data / "train.py").write_text(SCRIPT)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    out = data / f"out-{processes}-{batch_tokens}"
-    line = [sys.executable, *launch, str(data / "train.py"), str(data), str(out), str(batch_tokens)]
+    out = data / f"{name}-{processes}-{batch_tokens}"
+    line = [sys.executable, *launch, *map(str, (data / "train.py", data, out, batch_tokens, steps)), *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(data)}
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -56,3 +60,11 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data):
     alone, both, half = losses(data, 1, 640), losses(data, 2, 320), losses(data, 1, 320)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2
+
+
+def test_momenta_of_both_processes_are_saved(data):
+    whole = losses(data, 2, 320)
+    for options, is_same in ((), True), (("--forget",), False):
+        name = f"resumed{len(options)}"
+        losses(data, 2, 320, name, steps=4, options=options)
+        assert (np.abs(losses(data, 2, 320, name) - whole).max() < 1e-6) == is_same

@@ -9,7 +9,8 @@ from torch import nn
 
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import ModelError
-from ttt_core.model.optim import make_optimizers, rate, state_bytes
+from ttt_core.model import optim
+from ttt_core.model.optim import Muon, make_optimizers, rate, state_bytes
 
 
 def groups():
@@ -43,6 +44,30 @@ def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest_at_its_rates():
     assert muon.param_groups[0]["ns_steps"] == 3
     rates = {p.shape: g["lr"] for g in adamw.param_groups for p in g["params"]}
     assert rates == {(32,): pytest.approx(1e-3), (8, 48): pytest.approx(1e-3), (4, 32): 1e-3}
+
+
+@pytest.mark.parametrize("together", [1, 1 << 19])
+def test_matrices_taken_together_move_as_torchs_muon_moves_them(together, monkeypatch):
+    monkeypatch.setattr(optim, "TOGETHER", together)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(24, 48), (48, 24), (24, 24), (24, 48), (48, 24)]
+    starts = [torch.randn(shape, generator=generator) for shape in shapes]
+    steps = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(3)]
+    ends = []
+    for kind in (Muon, torch.optim.Muon):
+        matrices = [nn.Parameter(start.clone()) for start in starts]
+        idle = nn.Parameter(starts[0].clone())  # without a gradient it stays
+        optimizer = kind([*matrices, idle], lr=0.02, weight_decay=0.1, ns_steps=4)
+        for gradients in steps:
+            for matrix, gradient in zip(matrices, gradients, strict=True):
+                matrix.grad = gradient.clone()
+            optimizer.step()
+        assert torch.equal(idle, starts[0])
+        ends.append([m.detach() for m in matrices])
+    optimizer = Muon([idle], lr=0.02)
+    optimizer.step()  # no gradient at all
+    for ours, theirs, start in zip(*ends, starts, strict=True):
+        assert (ours - theirs).norm() < 0.02 * (theirs - start).norm()  # bfloat16's rounding
 
 
 def test_8_bit_adamw_is_bitsandbytes_and_without_it_an_error_says_so(monkeypatch):

@@ -1,7 +1,8 @@
 """The processes that `torchrun` started, or this one alone: the same training either way.
 
-Every process holds the whole model and takes its part of every batch; DDP averages the gradients. What must be
-decided together (is the time up?) process 0 decides and tells over gloo, so that no GPU is waited for.
+Every process holds the whole model and takes its part of every batch; DDP averages the gradients, and Muon's work is
+shared matrix by matrix (`step.py`). What must be decided together (is the time up?) process 0 decides and tells over
+gloo, so that no GPU is waited for.
 """
 
 import contextlib
@@ -34,6 +35,12 @@ class World:
         if self.size > 1:
             dist.all_reduce(value)
         return value
+
+    def tell(self, owners: dict[torch.Tensor, int]) -> None:
+        """Give each tensor, in every process, the values that it has in the process of the rank beside it."""
+        if self.size > 1:
+            for work in [dist.broadcast(tensor, src=rank, async_op=True) for tensor, rank in owners.items()]:
+                work.wait()
 
 
 @contextlib.contextmanager

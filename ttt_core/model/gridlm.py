@@ -4,8 +4,10 @@ Pre-norm RMSNorm, SwiGLU, rotary positions split over three axes (role, row, col
 only by its task vector, added to every token together with a vector of the view's dihedral. The input grid attends
 to itself in both directions, the answer causally. Not here: tokens (`arc/encode.py`) or training (`pretrain.py`).
 
-Shapes: B batch, T new tokens, S cached + new tokens, D width, H heads, V vocabulary.
+Shapes: B batch, T new tokens, R those asked for, S cached + new tokens, D width, H heads, V vocabulary.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 IGNORE = -100
+ALL = slice(None)
 ROPE_BASE = 100.0  # positions end at 31, so the slowest pair turns about a third of a radian over a grid
 
 
@@ -65,7 +68,7 @@ class GridLM(PreTrainedModel):
 
     def set_tasks(self, vectors: Tensor) -> None:
         """Replace the task vectors by `vectors` (N, D): a fresh trainable parameter on the model's device."""
-        weight = vectors.detach().clone().to(self.lm_head.weight)
+        weight = vectors.detach().clone().to(self.embed_tokens.weight)
         self.task_vectors = nn.Embedding.from_pretrained(weight, freeze=False)
 
     def forward(
@@ -85,13 +88,14 @@ class GridLM(PreTrainedModel):
         x = x + (self.task_vectors(task_ids) + self.dihedral_vectors(dihedral_ids))[:, None]
         rotary = rotary_table(position_ids, self.config.width // self.config.heads, x.dtype)
         mask = attention_bias(position_ids, attention_mask, past_key_values)
+        rows = asked_rows(labels, logits_to_keep)
         for i, layer in enumerate(self.layers):
-            x = layer(x, rotary, mask, past_key_values, i)
+            x = layer(x, rotary, mask, past_key_values, i, rows if layer is self.layers[-1] else ALL)
         if labels is not None:
-            is_target = labels[:, 1:] != IGNORE
-            logits = self.lm_head(self.norm(x[:, :-1][is_target])).float()  # (M, V)
-            return CausalLMOutputWithPast(loss=F.cross_entropy(logits, labels[:, 1:][is_target]), logits=logits)
-        logits = self.lm_head(self.norm(x[:, -logits_to_keep:])).float()  # (B, T or logits_to_keep, V)
+            labels = labels[:, rows][:, 1:]
+            logits = self.lm_head(self.norm(x[:, :-1][labels != IGNORE])).float()  # (M, V)
+            return CausalLMOutputWithPast(loss=F.cross_entropy(logits, labels[labels != IGNORE]), logits=logits)
+        logits = self.lm_head(self.norm(x)).float()  # (B, T or logits_to_keep, V)
         return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
 
 
@@ -106,8 +110,9 @@ class Layer(nn.Module):
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
 
-    def forward(self, x, rotary, mask, cache, index):
-        x = x + self.dropout(self.attn(self.attn_norm(x), rotary, mask, cache, index))
+    def forward(self, x, rotary, mask, cache, index, rows):
+        """x (B, T, D) gives (B, R, D), R the number of `rows`: a slice of T or indices."""
+        x = x[:, rows] + self.dropout(self.attn(self.attn_norm(x), rotary, mask, cache, index, rows))
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -120,17 +125,16 @@ class Attention(nn.Module):
         )
         self.o_proj.is_residual = True
 
-    def forward(self, x, rotary, mask, cache, index):
-        B, T, D = x.shape
+    def forward(self, x, rotary, mask, cache, index, rows):
         q, k, v = (
-            p(x).view(B, T, self.heads, D // self.heads).transpose(1, 2)
-            for p in (self.q_proj, self.k_proj, self.v_proj)
-        )  # (B, H, T, D/H)
-        q, k = rotate(q, rotary), rotate(k, rotary)
+            p(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for p, y in ((self.q_proj, x[:, rows]), (self.k_proj, x), (self.v_proj, x))
+        )  # (B, H, R, D/H), (B, H, T, D/H) twice
+        q, k = rotate(q, [t[:, :, rows] for t in rotary]), rotate(k, rotary)
         if cache is not None:
             k, v = cache.update(k, v, index)  # (B, H, S, D/H)
-        y = attend(q, k.to(q.dtype), v.to(q.dtype), mask.to(q.dtype))  # (B, H, T, D/H)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, D))
+        y = attend(q, k.to(q.dtype), v.to(q.dtype), mask[:, :, rows].to(q.dtype))  # (B, H, R, D/H)
+        return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -145,8 +149,16 @@ class MLP(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+def asked_rows(labels: Tensor | None, logits_to_keep: int) -> slice:
+    """The positions whose logits are asked for: what the last layer need not compute of others, it does not."""
+    if labels is None:
+        return slice(-logits_to_keep, None) if logits_to_keep else ALL
+    first = int((labels != IGNORE).any(dim=0).int().argmax())  # of all rows
+    return slice(max(0, first - 1), None)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Attention of q (B, H, T, d) over k, v (B, H, S, d) with an additive bias (B, 1, T, S).
+    """Attention of q (B, H, R, d) over k, v (B, H, S, d) with an additive bias (B, 1, R, S).
 
     On CPU two plain products: at grid lengths a training step with them is 1.3 times as fast as with the fused kernel.
     """
@@ -172,7 +184,7 @@ def rotary_table(position_ids: Tensor, head_dim: int, dtype) -> tuple[Tensor, Te
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotary: Sequence[Tensor]) -> Tensor:
     """x (B, H, T, d) with each pair (x[i], x[i + d/2]) turned by its angle."""
     cos, sin = (t.to(x.dtype) for t in rotary)
     a, b = x.chunk(2, dim=-1)

@@ -3,7 +3,7 @@
 Each computes what the module it replaces computes, with fewer passes over memory, and saves only what its gradient
 needs. Not here: which module is replaced, or when (`packing.py`).
 
-Shapes: S tokens of a packed row, H query heads, G key heads (H a multiple of G), d head dimension, D width.
+Shapes: S tokens of a packed row, Q of them queries, H query heads, G key heads (H a multiple of G), d head dimension, D width.
 """
 
 from dataclasses import dataclass
@@ -19,32 +19,41 @@ BLOCK = 128  # query rows whose scores are held at once: they stay in the cache 
 class Run:
     """`count` sequences of `length` tokens each, end to end; the first `inputs` tokens of each attend to one another.
 
-    All later tokens of a sequence attend to what precedes them, none to another sequence.
+    All later tokens of a sequence attend to what precedes them, none to another sequence. Queries are made of the tokens
+    from `first` on, but for the last `spare` ones; keys of all.
     """
 
     count: int
     length: int
     inputs: int = 0
+    first: int = 0
+    spare: int = 0
+
+    @property
+    def queries(self) -> int:
+        """Of each sequence."""
+        return self.length - self.first - self.spare
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
-    """Attention within each of the sequences of `runs`: q (S, H, d), k and v (S, G, d) give (S, H, d).
+    """Attention within each of the sequences of `runs`: q (Q, H, d), k and v (S, G, d) give (Q, H, d).
 
     On CUDA torch's fused kernel serves each run. On CPU plain products do: in bfloat16 the fused kernel of torch 2.13
     takes 8.2 ms for 9 heads of 512 tokens on one core, these take 2.5 ms.
     """
-    if not q.is_cuda:
-        return _Attention.apply(q, k, v, runs, scale)
-    parts, start = [], 0
-    for run in runs:
-        stop = start + run.count * run.length
-        heads = [x[start:stop].unflatten(0, (run.count, run.length)).transpose(1, 2) for x in (q, k, v)]
-        mask = _allowed(run, q.device) if run.inputs else None
+    return fused(q, k, v, runs, scale) if q.is_cuda else _Attention.apply(q, k, v, runs, scale)
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
+    """`attention` by torch's fused kernel, run by run."""
+    parts = []
+    for run, rows, keys in _slices(runs):
+        heads = [x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys))]
+        mask = _allowed(run, q.device) if run.inputs or run.queries < run.length else None
         y = F.scaled_dot_product_attention(
             *heads, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
         parts.append(y.transpose(1, 2).flatten(0, 1))
-        start = stop
     return torch.cat(parts)
 
 
@@ -55,9 +64,9 @@ class _Attention(torch.autograd.Function):
     def forward(ctx, q, k, v, runs, scale):
         k, v = k.to(q.dtype), v.to(q.dtype)
         out, norms = torch.empty_like(q, memory_format=torch.contiguous_format), []
-        for run, rows in _slices(runs):
-            Q = _queries(q[rows], run, k.shape[1]) * scale  # (nG, H/G, T, d)
-            K, V = _keys(k[rows], run), _keys(v[rows], run)  # (nG, T, d)
+        for run, rows, keys in _slices(runs):
+            Q = _queries(q[rows], run, k.shape[1]) * scale  # (nG, H/G, R, d)
+            K, V = _keys(k[keys], run), _keys(v[keys], run)  # (nG, T, d)
             O, top, total = torch.empty_like(Q), Q.new_empty(Q.shape[:3]), Q.new_empty(Q.shape[:3], dtype=torch.float)
             for a, b, seen, is_causal in _blocks(run):
                 P = _scores(Q, K, a, b, seen, is_causal)  # (nG, H/G * (b - a), seen)
@@ -77,10 +86,10 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, grad):
         q, k, v, out, *norms = ctx.saved_tensors
         dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        for number, (run, rows) in enumerate(_slices(ctx.runs)):
+        for number, (run, rows, keys) in enumerate(_slices(ctx.runs)):
             top, total = norms[2 * number], norms[2 * number + 1]
             Q, O, dO = (_queries(x[rows], run, k.shape[1]) for x in (q, out, grad))
-            Q, K, V = Q * ctx.scale, _keys(k[rows], run), _keys(v[rows], run)
+            Q, K, V = Q * ctx.scale, _keys(k[keys], run), _keys(v[keys], run)
             dO = (dO / total.unsqueeze(-1)).to(Q.dtype)  # so that P below need not be divided by its sums
             dQ, dK, dV = torch.empty_like(Q), torch.zeros_like(K), torch.zeros_like(V)
             for a, b, seen, is_causal in _blocks(run):
@@ -91,39 +100,40 @@ class _Attention(torch.autograd.Function):
                 dS = (g @ V[:, :seen].mT).sub_(mean).mul_(P)
                 dK[:, :seen] += dS.mT @ Q[:, :, a:b].flatten(1, 2)
                 dQ[:, :, a:b] = (dS @ K[:, :seen]).unflatten(1, (-1, b - a))
-            dq[rows], dk[rows], dv[rows] = _tokens(dQ.mul_(ctx.scale), run), _tokens(dK, run), _tokens(dV, run)
+            dq[rows], dk[keys], dv[keys] = _tokens(dQ.mul_(ctx.scale), run), _tokens(dK, run), _tokens(dV, run)
         return dq, dk, dv, None, None
 
 
 def _slices(runs):
-    start = 0
+    """Each run with where its queries and its keys are."""
+    query = key = 0
     for run in runs:
-        stop = start + run.count * run.length
-        yield run, slice(start, stop)
-        start = stop
+        rows, keys = (slice(at, at + run.count * n) for at, n in ((query, run.queries), (key, run.length)))
+        yield run, rows, keys
+        query, key = rows.stop, keys.stop
 
 
 def _blocks(run: Run):
-    """(first row, last row + 1, keys they may see, whether the last of these keys are masked) of one sequence."""
-    yield from ((a, min(a + BLOCK, run.inputs), run.inputs, False) for a in range(0, run.inputs, BLOCK))
-    for a in range(run.inputs, run.length, BLOCK):
-        b = min(a + BLOCK, run.length)
-        yield a, b, b, True
+    """(first query, last query + 1, keys they may see, whether the last of these keys are masked) of one sequence."""
+    first, stop = run.first, run.length - run.spare
+    for a in range(first, min(run.inputs, stop), BLOCK):
+        yield a - first, min(a + BLOCK, run.inputs, stop) - first, run.inputs, False
+    for a in range(max(first, run.inputs), stop, BLOCK):
+        b = min(a + BLOCK, stop)
+        yield a - first, b - first, b, True
 
 
 def _scores(Q: Tensor, K: Tensor, a: int, b: int, seen: int, is_causal: bool) -> Tensor:
     scores = Q[:, :, a:b].flatten(1, 2) @ K[:, :seen].mT  # (nG, H/G * (b - a), seen)
     if is_causal:
-        later = scores.new_full((b - a, b - a), float("-inf")).triu_(
-            1
-        )  # added: filling by a mask takes 5 times as long
-        scores.unflatten(1, (-1, b - a))[..., a:].add_(later)
+        later = scores.new_full((b - a, b - a), float("-inf")).triu_(1)  # added: filling takes 5 times as long
+        scores.unflatten(1, (-1, b - a))[..., a - b :].add_(later)
     return scores
 
 
 def _queries(x: Tensor, run: Run, groups: int) -> Tensor:
-    """(nT, H, d) to (nG, H/G, T, d), contiguous."""
-    x = x.view(run.count, run.length, groups, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
+    """(nR, H, d) to (nG, H/G, R, d), contiguous."""
+    x = x.view(run.count, run.queries, groups, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
     return x.reshape(-1, *x.shape[2:])
 
 
@@ -133,16 +143,16 @@ def _keys(x: Tensor, run: Run) -> Tensor:
 
 
 def _tokens(x: Tensor, run: Run) -> Tensor:
-    """The inverse of `_queries` and `_keys`: to (nT, H or G, d)."""
-    x = x.view(run.count, -1, run.length, x.shape[-1]).transpose(1, 2)
-    return x.reshape(run.count * run.length, -1, x.shape[-1])
+    """The inverse of `_queries` and `_keys`: to (nR, H, d) or (nT, G, d)."""
+    x = x.view(run.count, -1, *x.shape[-2:]).transpose(1, 2)
+    return x.reshape(-1, *x.shape[-2:])
 
 
 def _allowed(run: Run, device) -> Tensor:
-    """bool (T, T): what each token of a sequence may attend to."""
+    """bool (R, T): what each query of a sequence may attend to."""
     allowed = torch.ones(run.length, run.length, dtype=torch.bool, device=device).tril()
     allowed[: run.inputs, : run.inputs] = True
-    return allowed
+    return allowed[run.first : run.first + run.queries]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:

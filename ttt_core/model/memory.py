@@ -117,10 +117,12 @@ def _peak(net: nn.Module, dtype: torch.dtype, parameters, depth: int, tokens: in
 
 
 def _sample(net: nn.Module, tokens: int, device: torch.device) -> Packed:
-    """One sequence, half of it targets."""
-    ids, half = np.zeros(tokens, np.int64), np.arange(tokens) >= tokens // 2
-    positions = np.repeat(half[:, None].astype(np.int64), 3, axis=1) if isinstance(net, GridLM) else ids
-    return pack([Sequence(ids, np.where(half, ids, IGNORE), positions)], [0], device)
+    """One sequence, half of it targets; of a grid pair, whose answer may be much longer than its input, three quarters."""
+    ids, places, is_grid = np.zeros(tokens, np.int64), np.arange(tokens), isinstance(net, GridLM)
+    first = tokens // (4 if is_grid else 2)
+    roles = (places >= first - 1).astype(np.int64)  # the separator is the output's
+    positions = np.repeat(roles[:, None], 3, axis=1) if is_grid else ids
+    return pack([Sequence(ids, np.where(places >= first, ids, IGNORE), positions)], [0], device)
 
 
 def free_bytes(device: torch.device) -> float:

@@ -1,4 +1,4 @@
-"""The optimisers of adaptation, and their rate over time. Not here: gradients."""
+"""Muon for many matrices, the optimisers of adaptation, and their rate over time. Not here: gradients."""
 
 import math
 
@@ -6,6 +6,57 @@ import torch
 
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import ModelError
+
+TOGETHER = 1 << 19  # elements of matrices orthogonalised at once, at most: what the cache of a CPU core holds
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon with its defaults, matrices of one shape taken together: many small ones in a quarter of the time."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step on the matrices that have a gradient; a closure is not called."""
+        for group in self.param_groups:
+            for part in _alike([p for p in group["params"] if p.grad is not None]):
+                self._step_together(part, group)
+
+    def _step_together(self, matrices: list[torch.Tensor], group: dict) -> None:
+        wide = []
+        for matrix in matrices:
+            if "momentum_buffer" not in self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
+            momentum = self.state[matrix]["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
+            update = matrix.grad.lerp(momentum, group["momentum"])  # Nesterov's
+            wide.append((update if _is_wide(matrix) else update.T).bfloat16())
+        for matrix, update in zip(matrices, _orthogonal(torch.stack(wide), group), strict=True):
+            rate = group["lr"] * math.sqrt(max(1, matrix.shape[0] / matrix.shape[1]))
+            matrix.mul_(1 - group["lr"] * group["weight_decay"])
+            matrix.add_(update if _is_wide(matrix) else update.T, alpha=-rate)
+
+
+def _is_wide(matrix: torch.Tensor) -> bool:
+    return matrix.shape[0] <= matrix.shape[1]
+
+
+def _alike(matrices: list[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Those of one shape, transposed or not, together, of TOGETHER elements at most; at least one."""
+    parts: dict = {}
+    for matrix in matrices:
+        same = parts.setdefault(tuple(sorted(matrix.shape)), [[]])
+        if same[-1] and (len(same[-1]) + 1) * matrix.numel() > TOGETHER:
+            same.append([])
+        same[-1].append(matrix)
+    return [part for same in parts.values() for part in same]
+
+
+def _orthogonal(matrices: torch.Tensor, group: dict) -> torch.Tensor:
+    """(N, R, C), R <= C: nearly the closest matrices with orthonormal rows, by Newton-Schulz iterations in their dtype."""
+    a, b, c = group["ns_coefficients"]
+    X = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=group["eps"])
+    for _ in range(group["ns_steps"]):
+        gram = X @ X.mT
+        X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
+    return X
 
 
 def make_optimizers(groups: list[dict], config: AdaptConfig) -> list[torch.optim.Optimizer]:
@@ -21,7 +72,7 @@ def make_optimizers(groups: list[dict], config: AdaptConfig) -> list[torch.optim
         optimizers.append(_adamw8bit(made, options) if config.optimizer == "adamw8bit" else _adamw(made, options))
     if matrices:
         decay, steps = config.weight_decay, config.muon_steps
-        optimizers.append(torch.optim.Muon(matrices, lr=config.lr, weight_decay=decay, ns_steps=steps))
+        optimizers.append(Muon(matrices, lr=config.lr, weight_decay=decay, ns_steps=steps))
     return optimizers
 
 

@@ -7,6 +7,7 @@ Shapes: S tokens of the row, M targets, D width, V vocabulary.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from transformers.activations import NewGELUActivation
 
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.model import kernels
-from ttt_core.model.gridlm import MLP, Attention, GridLM, rotary_table
+from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
 from ttt_core.model.kernels import Run
 
 ATTENTION = "packed"  # its name among transformers' attention implementations
@@ -91,15 +92,21 @@ def _hidden(net: nn.Module, batch: Packed) -> Tensor:
 
 
 def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
-    """(M, D): as GridLM.forward, but tokens of many tasks in one row."""
+    """(M, D): as GridLM.forward, but sequences of any length in one row. The last layer computes what is asked for alone.
+
+    Of a grid pair that is what follows its input tokens, but for its end.
+    """
     x = net.embed_tokens(batch.ids) + net.task_vectors(batch.views) + net.dihedral_vectors(batch.views)  # (S, D)
     rotary = tuple(
         t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype)
     )
     x = x[None]
-    for i, layer in enumerate(net.layers):
-        x = layer(x, rotary, batch.runs, None, i)
-    return net.norm(x[0, batch.at])
+    for i, layer in enumerate(net.layers[:-1]):
+        x = layer(x, rotary, batch.runs, None, i, ALL)
+    asked = tuple(dataclasses.replace(run, first=run.inputs, spare=1) for run in batch.runs)
+    assert sum(run.count * run.queries for run in asked) == len(batch.at), "targets: all that follows the separator"
+    x = net.layers[-1](x, rotary, asked, None, len(net.layers) - 1, batch.at)
+    return net.norm(x[0])
 
 
 @contextlib.contextmanager
@@ -177,10 +184,10 @@ def _is_plain(kind: type[nn.Module]) -> bool:
     return torch.allclose(norm(x), kernels.rms_norm(x, norm.weight, 1e-6, x.dtype), atol=1e-5)
 
 
-def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int) -> Tensor:
-    """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice."""
-    _, S, D = x.shape
-    q, k, v = (p(x).view(S, module.heads, -1) for p in (module.q_proj, module.k_proj, module.v_proj))
-    q, k = kernels.rotate(q, *rotary), kernels.rotate(k, *rotary)
-    y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (S, H, d)
-    return module.o_proj(y.view(1, S, D))
+def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int, rows) -> Tensor:
+    """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice; rows: the queries of `runs`."""
+    parts = (module.q_proj, x[:, rows]), (module.k_proj, x), (module.v_proj, x)
+    q, k, v = (p(y)[0].unflatten(-1, (module.heads, -1)) for p, y in parts)
+    q, k = kernels.rotate(q, *(t[rows] for t in rotary)), kernels.rotate(k, *rotary)
+    y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (Q, H, d)
+    return module.o_proj(y.flatten(1)[None])

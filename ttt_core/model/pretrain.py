@@ -103,7 +103,7 @@ def pretrain(
     with world() as place:
         torch.manual_seed(config.seed)
         net = make_net(corpus, config, base, guard).to(place.device)
-        optimizers = make_optimizers(net, config)
+        optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
         settled = {**dataclasses.asdict(config), "corpus": fingerprint(corpus), "base": str(base or "")}
@@ -157,7 +157,6 @@ def train(run: Training, progress: dict, began: float) -> None:
     model = torch.compile(model, dynamic=True) if config.compile else model
     rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
     peak_rate = matmul_rate(place.device) * place.size
-    matrices = sum(p.numel() for name, p in run.net.named_parameters() if name.startswith("layers.") and p.ndim == 2)
     reserve_s = 0.0  # what the last save takes
     if place.rank == 0:
         reserve_s = first_save(run, progress) * MARGIN
@@ -169,11 +168,11 @@ def train(run: Training, progress: dict, began: float) -> None:
     with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
         while share < 1:
             waited = time.perf_counter()
-            epoch, number, parts, lengths = next(stream)
+            epoch, number, parts, lengths, answers = next(stream)
             stretch["waited_s"] += time.perf_counter() - waited
             set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
             loss = step(run, model, parts, progress["step"])
-            flop = training_flop(matrices, run.net.config.layers, run.net.config.width, lengths)
+            flop = training_flop(run.net.config, lengths, answers)
             padded = sum(batch["input_ids"].numel() for batch, _ in parts)
             note(stretch, loss, lengths, padded * place.size, flop)
             progress |= {
@@ -188,6 +187,7 @@ def train(run: Training, progress: dict, began: float) -> None:
             share = place.agree(spent(config, progress, reserve_s + 2 * step_s, began))
             if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
                 stretch["loss"] = place.total(stretch["loss"]) / place.size
+                run.optimizers[0].gather()
                 if place.rank == 0:
                     entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
                     reserve_s = save(run, progress, entry) * MARGIN

@@ -1,7 +1,7 @@
 """How much of the machine a training uses: FLOP of a batch against the rate of a plain matrix product.
 
 FLOP are those the model needs for real tokens, forward and backward: 6 a weight and token, 12 a layer, channel and
-pair of tokens of one sequence for attention (Chowdhery et al. 2022, appendix B). Padding and the optimiser's own
+pair of tokens of one sequence for attention (Chowdhery et al. 2022, appendix B), of the last layer for answers alone. Padding and the optimiser's own
 products count as nothing, so they lower the utilisation.
 """
 
@@ -27,10 +27,20 @@ def matmul_rate(device: torch.device, repeats: int = 8) -> float:
     return 2 * size**3 / best
 
 
-def training_flop(matrix_weights: int, layers: int, width: int, lengths: np.ndarray) -> float:
-    """FLOP of a training step on sequences of these lengths, without padding."""
-    lengths = lengths.astype(np.float64)
-    return float(6 * matrix_weights * lengths.sum() + 12 * layers * width * (lengths**2).sum())
+def training_flop(config, lengths: np.ndarray, answers: np.ndarray) -> float:
+    """FLOP of a training step of a GridLM of this config on sequences of so many tokens, so many of them answers.
+
+    Of the last layer inputs need keys and values alone.
+    """
+    width, layers, lengths, answers = (
+        config.width,
+        config.layers,
+        lengths.astype(np.float64),
+        answers.astype(np.float64),
+    )
+    rest = 2 * width**2 + 3 * width * config.hidden  # weights of a layer but those of keys and values
+    weights = layers * (rest + 2 * width**2) * lengths.sum() - rest * (lengths - answers).sum()
+    return float(6 * weights + 12 * width * (((layers - 1) * lengths + answers) * lengths).sum())
 
 
 def keep_memory() -> None:

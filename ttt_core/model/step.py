@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from ttt_core.errors import NonFiniteError
+from ttt_core.model.distributed import World
 from ttt_core.model.load import compute_dtype
+from ttt_core.model.optim import Muon
 
 
 def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], clip_norm: float) -> Tensor:
@@ -40,8 +42,8 @@ def autocast(device: torch.device):
     return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
 
 
-def make_optimizers(net: nn.Module, config) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for everything else."""
+def make_optimizers(net: nn.Module, config, place: World) -> list[torch.optim.Optimizer]:
+    """Muon, its work shared by the processes, for the matrices inside the layers; AdamW for everything else."""
     named = list(net.named_parameters())
     matrices = [p for name, p in named if name.startswith("layers.") and p.ndim == 2]
     vectors = [p for name, p in named if "_vectors." in name]
@@ -49,9 +51,39 @@ def make_optimizers(net: nn.Module, config) -> list[torch.optim.Optimizer]:
     rest = [p for _, p in named if id(p) not in taken]
     groups = [{"params": vectors, "lr": config.vector_lr}, {"params": rest, "lr": config.lr}]
     return [
-        torch.optim.Muon(matrices, lr=config.muon_lr, weight_decay=0.0),
+        SharedMuon(matrices, place, lr=config.muon_lr, weight_decay=0.0),
         torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
     ]
+
+
+class SharedMuon(Muon):
+    """Muon, of which each process updates a part of the matrices and tells the others the result.
+
+    The gradients are the same in all processes. A matrix's momentum is kept by its own process; `gather` before saving.
+    """
+
+    def __init__(self, matrices: list[nn.Parameter], place: World, **options):
+        super().__init__(matrices, **options)
+        self.place, self.owners, loads = place, {}, [0] * place.size
+        for matrix in sorted(matrices, key=lambda p: -p.numel()):
+            self.owners[matrix] = loads.index(min(loads))
+            loads[self.owners[matrix]] += matrix.numel() * min(matrix.shape)  # of products, in proportion
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for matrix, owner in self.owners.items():
+            if owner != self.place.rank:
+                matrix.grad = None
+        super().step(closure)
+        self.place.tell(self.owners)
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Every process gets the momenta of all matrices. To be called by all of them."""
+        states = {matrix: self.state[matrix] for matrix in self.owners}
+        for matrix, state in states.items():
+            state.setdefault("momentum_buffer", torch.zeros_like(matrix))
+        self.place.tell({states[matrix]["momentum_buffer"]: owner for matrix, owner in self.owners.items()})
 
 
 @torch.no_grad()

@@ -20,9 +20,9 @@ Part = tuple[dict, float]  # a micro-batch's inputs, this process's rows alone, 
 
 
 def examples(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tuple]:
-    """From where `progress` stands (epoch, number of the step in it, this process's parts, lengths (N,)) without end.
+    """From where `progress` stands, without end: (epoch, number of the step in it, this process's parts, lengths, answers).
 
-    config: a PretrainConfig. lengths: of all N sequences of the step, those of other processes included.
+    config: a PretrainConfig. lengths and answers (N,): tokens of the step's sequences, other processes' included.
     """
     step, number = progress["step"], progress["batch"]
     shares = config.scale_share, config.translate_share
@@ -30,7 +30,8 @@ def examples(corpus: Corpus, config, place: World, progress: dict) -> Iterator[t
         plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens * place.size, config.max_tokens, *shares)
         for number in range(number, len(plan.steps)):
             parts = share_of_step(corpus, plan, number, task_rng(config.seed, f"step {step}"), place)
-            yield epoch, number, parts, plan.lengths[np.concatenate(plan.steps[number])]
+            every = np.concatenate(plan.steps[number])
+            yield epoch, number, parts, plan.lengths[every], plan.answers[every]
             step += 1
         number = 0
 

@@ -121,7 +121,9 @@ def read(model: LoadedModel, queries: Rows[Query], counts: Counter) -> Prefixes:
     columns = torch.arange(ids.shape[1], device=model.device).expand(ids.shape)
     tree.place[:] = [Place(None, columns, ids.shape[1])]
     mask = torch.from_numpy(mask).to(model.device)
-    logits = _forward(model, tree, ids, positions, mask, vectors, dihedrals)[np.arange(len(ids)), lengths - 1]
+    asked = int(lengths.max() - lengths.min()) + 1  # from the end of the shortest prefix on
+    logits = _forward(model, tree, ids, positions, mask, vectors, dihedrals, asked)
+    logits = logits[np.arange(len(ids)), lengths - lengths.max() - 1]
     counts["prefill"] += int(lengths.sum())
     return Prefixes(tree, np.arange(len(ids)), lengths, dihedrals, vectors, logprobs_of(logits))
 
@@ -189,13 +191,15 @@ def renormalised(logprobs: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return logprobs - np.where(np.isfinite(total), total, 0.0)
 
 
-def _forward(model: LoadedModel, tree: TreeCache, ids, positions, mask: Tensor, vectors, dihedrals) -> Tensor:
+def _forward(model: LoadedModel, tree: TreeCache, ids, positions, mask: Tensor, vectors, dihedrals, asked=0) -> Tensor:
+    """Logits of the last `asked` columns; 0: of all."""
     inputs = {"input_ids": ids, "position_ids": positions}
     if model.format.name == "grid":
         inputs |= {"task_ids": vectors, "dihedral_ids": dihedrals}
     inputs = {name: torch.from_numpy(np.ascontiguousarray(array)).to(model.device) for name, array in inputs.items()}
     with autocast(model):
-        return model.net(**inputs, attention_mask=mask, past_key_values=tree.kv, use_cache=True).logits
+        options = {"past_key_values": tree.kv, "use_cache": True, "logits_to_keep": asked}
+        return model.net(**inputs, attention_mask=mask, **options).logits
 
 
 def _as_bias(model: LoadedModel, allowed: Tensor) -> Tensor:
