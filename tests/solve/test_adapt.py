@@ -1,6 +1,7 @@
 """The adaptation engine: the same gradient however a step is cut, memory known beforehand, and what is done without it."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -323,15 +324,24 @@ def test_for_inference_gives_the_weights_back_after_an_error(monkeypatch):
         assert all(torch.equal(before[name], p) for name, p in model.net.state_dict().items())
 
 
-def test_for_inference_casts_once_what_autocast_would_cast_in_every_pass():
-    model = loaded("grid", torch.bfloat16)
-    with trainable(model, "t", AdaptConfig(method="none"), 0):
-        batch = batch_of(model, *map(list, zip(*some_rows(model), strict=True)))
-        plain, _ = target_logits(model, batch)
-        with for_inference(model):
-            assert {layer.weight.dtype for layer in lora.linear_layers(model.net).values()} == {torch.bfloat16}
-            assert torch.equal(target_logits(model, batch)[0], plain)
-    assert {p.dtype for p in model.net.parameters()} == {torch.float32}
+@pytest.mark.parametrize("method", ["none", "lora", "full"])
+def test_matrices_are_cast_once_where_autocast_would_cast_them_in_every_pass(method, monkeypatch):
+    model, outcomes = loaded("grid", torch.bfloat16), []
+    for is_cast in (True, False):
+        if not is_cast:
+            monkeypatch.setattr(adapt, "narrow", lambda *args, **named: None)
+        config, rng = AdaptConfig(method=method, steps=3, rank=4, lr=1e-2), task_rng(0, "t")
+        with adapted(model, a_task(), config, rng, math.inf) as adaptation:
+            kinds = {layer.weight.dtype for layer in lora.linear_layers(model.net).values()}
+            assert kinds == {torch.bfloat16 if is_cast and method != "full" else torch.float32}
+            batch = batch_of(model, *map(list, zip(*some_rows(model), strict=True)))
+            with for_inference(model):
+                kinds = {layer.weight.dtype for layer in lora.linear_layers(model.net).values()}
+                assert kinds == {torch.bfloat16 if is_cast else torch.float32}
+                outcomes.append((*adaptation.losses, target_logits(model, batch)[0]))
+        assert {p.dtype for p in model.net.parameters()} == {torch.float32}
+    assert outcomes[0][:-1] == outcomes[1][:-1]
+    torch.testing.assert_close(outcomes[0][-1], outcomes[1][-1], rtol=0, atol=0.05 if method == "lora" else 0)
 
 
 def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights():

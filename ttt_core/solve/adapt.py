@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -78,26 +79,21 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
 def for_inference(model: LoadedModel):
     """Within the context, for search and scoring, adapters are part of their matrices, and these have the dtype of computation.
 
-    A pass of few tokens else spends half of its time on casts and on the adapters' own products. Matrices in fewer bits
-    than float32 stay as they are: rounding would lose what a short adaptation adds to them.
+    A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
+    bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
     """
-    linears = lora.linear_layers(model.net)
-    if any(layer.weight.dtype != torch.float32 for layer in linears.values()):
+    if model.net.get_input_embeddings().weight.dtype != torch.float32:
         yield
         return
-    adapters, wide = lora.adapter_layers(model.net), {}
-    embedding = model.net.get_input_embeddings().weight  # where a head is tied to it, it stays
+    adapters, originals = lora.adapter_layers(model.net), {}
     try:
         lora.merge(model.net)
         for path, layer in adapters.items():
             model.net.set_submodule(path, layer.base)
-        for weight in (layer.weight for layer in linears.values()):
-            if weight is not embedding and model.dtype != torch.float32:
-                wide[weight] = weight.data
-                weight.data = weight.data.to(model.dtype)
+        narrow(model, originals)
         yield
     finally:
-        for weight, data in wide.items():
+        for weight, data in originals.items():
             weight.data = data
         for path, layer in adapters.items():
             model.net.set_submodule(path, layer)
@@ -114,7 +110,9 @@ def trainable(model: LoadedModel, task_id: str, config: AdaptConfig, seed: int):
         model.net.set_tasks(start_vectors(model.net, task_id))
     model.net.requires_grad_(False)
     try:
-        yield make_trainable(model.net, config, seed, originals)
+        groups = make_trainable(model.net, config, seed, originals)
+        narrow(model, originals, except_for={p for group in groups for p in group["params"]})
+        yield groups
     finally:
         lora.remove(model.net)
         for parameter, original in originals.items():
@@ -140,6 +138,18 @@ def make_trainable(net: nn.Module, config: AdaptConfig, seed: int, originals: di
     if config.method != "none" and isinstance(net, GridLM):
         groups.append({"params": [net.task_vectors.weight], "lr": config.vector_lr})
     return groups
+
+
+def narrow(model: LoadedModel, originals: dict, except_for: Set[nn.Parameter] = frozenset()) -> None:
+    """The matrices of linear layers in the dtype of computation, to which autocast else casts them in every pass.
+
+    What they replace goes into `originals`. An embedding stays, and a head that is tied to it.
+    """
+    embedding = model.net.get_input_embeddings().weight
+    for weight in (layer.weight for layer in lora.linear_layers(model.net).values()):
+        if weight.dtype == torch.float32 != model.dtype and weight is not embedding and weight not in except_for:
+            originals[weight] = weight.data
+            weight.data = weight.data.to(model.dtype)
 
 
 def unfrozen(weights: list[nn.Parameter], originals: dict) -> list[nn.Parameter]:
@@ -174,6 +184,8 @@ def plan_of(model: LoadedModel, config: AdaptConfig) -> Plan:
 @functools.lru_cache(maxsize=4)
 def estimate_of(model: LoadedModel, config: AdaptConfig, checkpoint: bool) -> memory.Estimate:
     """Made once for a model and its options; see `model/memory.py`."""
-    weights = sum(p.nbytes for p in model.net.parameters())
+    weights, known = sum(p.nbytes for p in model.net.parameters()), {p.data_ptr() for p in model.net.parameters()}
     with trainable(model, "", config, 0) as groups:
+        trained = {p for group in groups for p in group["params"]}
+        weights += sum(p.nbytes for p in model.net.parameters() if p.data_ptr() not in known and p not in trained)
         return memory.estimate(model.net, model.dtype, weights, groups, config, checkpoint)
