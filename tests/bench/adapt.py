@@ -212,7 +212,8 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
         times, losses = run()
         seconds = times[-1] - times[0]  # without the first step, in which libraries load and memory is first touched
         rates.append(product_rate())
-    lengths = np.array([len(row) for row, _ in (rows if is_task else rows[step:])])
+    timed = rows if is_task else rows[step:]
+    lengths = np.array([len(row) for row, _ in timed])
     width, depth = (
         (net.config.width, net.config.layers)
         if kind == "grid"
@@ -223,7 +224,7 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
     )
     flop = float((4 * matrices + 6 * adapters) * lengths.sum() + 6 * depth * width * (lengths**2.0).sum())
     if kind == "grid":  # of its last layer, inputs need keys and values alone
-        inputs = np.array([int((row.labels == IGNORE).sum()) for row, _ in (rows if is_task else rows[step:])])
+        inputs = np.array([int((row.labels == IGNORE).sum()) for row, _ in timed])
         share = 1 / depth - 2 * width**2 / matrices
         flop -= float((4 * matrices + 6 * adapters) * share * inputs.sum() + 6 * width * (lengths * inputs).sum())
     return {

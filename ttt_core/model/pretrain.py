@@ -187,7 +187,8 @@ def train(run: Training, progress: dict, began: float) -> None:
             share = place.agree(spent(config, progress, reserve_s + 2 * step_s, began))
             if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
                 stretch["loss"] = place.total(stretch["loss"]) / place.size
-                run.optimizers[0].gather()
+                muon, _ = run.optimizers
+                muon.gather()
                 if place.rank == 0:
                     entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
                     reserve_s = save(run, progress, entry) * MARGIN

@@ -1,8 +1,8 @@
 """How much of the machine a training uses: FLOP of a batch against the rate of a plain matrix product.
 
 FLOP are those the model needs for real tokens, forward and backward: 6 a weight and token, 12 a layer, channel and
-pair of tokens of one sequence for attention (Chowdhery et al. 2022, appendix B), of the last layer for answers alone. Padding and the optimiser's own
-products count as nothing, so they lower the utilisation.
+pair of tokens of one sequence for attention (Chowdhery et al. 2022, appendix B), in the last layer of answers alone.
+Padding and the optimiser's own products count as nothing, so they lower the utilisation.
 """
 
 import ctypes
@@ -32,12 +32,8 @@ def training_flop(config, lengths: np.ndarray, answers: np.ndarray) -> float:
 
     Of the last layer inputs need keys and values alone.
     """
-    width, layers, lengths, answers = (
-        config.width,
-        config.layers,
-        lengths.astype(np.float64),
-        answers.astype(np.float64),
-    )
+    width, layers = config.width, config.layers
+    lengths, answers = lengths.astype(np.float64), answers.astype(np.float64)
     rest = 2 * width**2 + 3 * width * config.hidden  # weights of a layer but those of keys and values
     weights = layers * (rest + 2 * width**2) * lengths.sum() - rest * (lengths - answers).sum()
     return float(6 * weights + 12 * width * (((layers - 1) * lengths + answers) * lengths).sum())

@@ -80,10 +80,9 @@ class SharedMuon(Muon):
     @torch.no_grad()
     def gather(self) -> None:
         """Every process gets the momenta of all matrices. To be called by all of them."""
-        states = {matrix: self.state[matrix] for matrix in self.owners}
-        for matrix, state in states.items():
-            state.setdefault("momentum_buffer", torch.zeros_like(matrix))
-        self.place.tell({states[matrix]["momentum_buffer"]: owner for matrix, owner in self.owners.items()})
+        for matrix in self.owners:
+            self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
+        self.place.tell({self.state[matrix]["momentum_buffer"]: owner for matrix, owner in self.owners.items()})
 
 
 @torch.no_grad()

@@ -85,16 +85,14 @@ def for_inference(model: LoadedModel):
     if model.net.get_input_embeddings().weight.dtype != torch.float32:
         yield
         return
-    adapters, originals = lora.adapter_layers(model.net), {}
+    adapters = lora.adapter_layers(model.net)
     try:
         lora.merge(model.net)
         for path, layer in adapters.items():
             model.net.set_submodule(path, layer.base)
-        narrow(model, originals)
-        yield
+        with narrowed(model):
+            yield
     finally:
-        for weight, data in originals.items():
-            weight.data = data
         for path, layer in adapters.items():
             model.net.set_submodule(path, layer)
         lora.unmerge(model.net)
@@ -111,8 +109,8 @@ def trainable(model: LoadedModel, task_id: str, config: AdaptConfig, seed: int):
     model.net.requires_grad_(False)
     try:
         groups = make_trainable(model.net, config, seed, originals)
-        narrow(model, originals, except_for={p for group in groups for p in group["params"]})
-        yield groups
+        with narrowed(model, except_for={p for group in groups for p in group["params"]}):
+            yield groups
     finally:
         lora.remove(model.net)
         for parameter, original in originals.items():
@@ -140,16 +138,22 @@ def make_trainable(net: nn.Module, config: AdaptConfig, seed: int, originals: di
     return groups
 
 
-def narrow(model: LoadedModel, originals: dict, except_for: Set[nn.Parameter] = frozenset()) -> None:
-    """The matrices of linear layers in the dtype of computation, to which autocast else casts them in every pass.
+@contextlib.contextmanager
+def narrowed(model: LoadedModel, except_for: Set[nn.Parameter] = frozenset()):
+    """Within the context the matrices of linear layers have the dtype of computation, to which autocast else casts them in every pass.
 
-    What they replace goes into `originals`. An embedding stays, and a head that is tied to it.
+    An embedding stays, and a head that is tied to it.
     """
-    embedding = model.net.get_input_embeddings().weight
-    for weight in (layer.weight for layer in lora.linear_layers(model.net).values()):
-        if weight.dtype == torch.float32 != model.dtype and weight is not embedding and weight not in except_for:
-            originals[weight] = weight.data
-            weight.data = weight.data.to(model.dtype)
+    wide, embedding = {}, model.net.get_input_embeddings().weight
+    try:
+        for weight in (layer.weight for layer in lora.linear_layers(model.net).values()):
+            if weight.dtype == torch.float32 != model.dtype and weight is not embedding and weight not in except_for:
+                wide[weight] = weight.data
+                weight.data = weight.data.to(model.dtype)
+        yield
+    finally:
+        for weight, data in wide.items():
+            weight.data = data
 
 
 def unfrozen(weights: list[nn.Parameter], originals: dict) -> list[nn.Parameter]:
@@ -184,8 +188,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig) -> Plan:
 @functools.lru_cache(maxsize=4)
 def estimate_of(model: LoadedModel, config: AdaptConfig, checkpoint: bool) -> memory.Estimate:
     """Made once for a model and its options; see `model/memory.py`."""
-    weights, known = sum(p.nbytes for p in model.net.parameters()), {p.data_ptr() for p in model.net.parameters()}
+    before = {p: p.nbytes for p in model.net.parameters()}
     with trainable(model, "", config, 0) as groups:
-        trained = {p for group in groups for p in group["params"]}
-        weights += sum(p.nbytes for p in model.net.parameters() if p.data_ptr() not in known and p not in trained)
-        return memory.estimate(model.net, model.dtype, weights, groups, config, checkpoint)
+        narrow = sum(p.nbytes for p, size in before.items() if p.nbytes < size)  # beside the originals
+        return memory.estimate(model.net, model.dtype, sum(before.values()) + narrow, groups, config, checkpoint)
