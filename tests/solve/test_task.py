@@ -1,5 +1,8 @@
 """Test-time training and the whole of one task, on a GridLM trained on nothing."""
 
+import math
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +70,39 @@ def test_a_diverging_adaptation_falls_back_to_the_last_good_state(model, task, m
     with adapted(model, task, config, task_rng(0, "a"), float("inf")) as adaptation:
         assert adaptation.rolled_back and adaptation.steps == fit.SNAPSHOT_STEPS
         assert all(torch.isfinite(p).all() for p in model.net.parameters())
+
+
+def test_the_deadline_ends_the_loop_and_the_rate_has_fallen_by_then(model, task, monkeypatch):
+    from ttt_core.solve import fit
+
+    real, rates = fit.train_step, []
+
+    def watched(model, rows, state, *rest):
+        rates.append(state.optimizers[0].param_groups[0]["lr"])
+        return real(model, rows, state, *rest)
+
+    monkeypatch.setattr(fit, "train_step", watched)
+    config = AdaptConfig(method="full", steps=10**6, batch_tokens=256, lr=1e-3, warmup=0.0)
+    began = time.monotonic()
+    with adapted(model, task, config, task_rng(0, "a"), began + 1.5) as adaptation:
+        took = time.monotonic() - began
+    assert 10 < adaptation.steps == len(rates) < 10**6 and 1.0 < took < 4.0
+    assert rates[0] > 0.9e-3 and rates[-1] < 0.2e-3, "a schedule of steps would hardly have begun"
+
+
+@pytest.mark.parametrize("clip_norm", [0.05, 0.0])
+def test_gradients_are_clipped_to_the_norm_and_0_clips_nothing(model, task, clip_norm, monkeypatch):
+    norms = []
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: norms.append(norm_of(self)))
+    config = AdaptConfig(method="full", steps=3, batch_tokens=256, clip_norm=clip_norm)
+    with adapted(model, task, config, task_rng(0, "a"), math.inf):
+        pass
+    assert len(norms) == 3 and (max(norms) == pytest.approx(clip_norm, rel=1e-3) if clip_norm else min(norms) > 0.05)
+
+
+def norm_of(optimizer):
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])))
 
 
 def test_same_seed_same_record_whatever_came_before(model, task):
