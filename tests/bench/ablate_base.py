@@ -89,6 +89,13 @@ def corpus_in_context(corpus: Corpus, max_tokens: int) -> Corpus:
     return Corpus(corpus.task_ids, corpus.free, *made)
 
 
+def unnamed(net: gridlm.GridLM) -> gridlm.GridLM:
+    """`net` without a vector that would tell one task from another."""
+    torch.nn.init.zeros_(net.task_vectors.weight)
+    net.task_vectors.requires_grad_(False)
+    return net
+
+
 @contextlib.contextmanager
 def changed(arm: str, max_tokens: int):
     """Within the context GridLM and its corpus are those of the arm."""
@@ -97,7 +104,8 @@ def changed(arm: str, max_tokens: int):
         if arm == "one-axis":
             gridlm.rotary_table = packing.rotary_table = one_axis_table
         if arm == "in-context":
-            read, apply = pretrain.read_corpus, augment.apply
+            read, apply, make = pretrain.read_corpus, augment.apply, pretrain.make_net
+            pretrain.make_net = lambda *args: unnamed(make(*args))
             pretrain.read_corpus = lambda *args, **named: corpus_in_context(read(*args, **named), max_tokens)
             symbols = tuple(range(10, 15))  # which no view exchanges
             augment.apply = lambda view, grid: apply(
@@ -129,8 +137,7 @@ def main(
     keep_memory()
     shape = {"width": 192, "layers": 8} if arm == "deep" else {"width": width, "layers": layers}
     config = pretrain.PretrainConfig(
-        budget_s, **shape, max_tokens=max_tokens, colors="none" if arm == "no-colours" else "free",
-        vector_lr=0.0 if arm == "in-context" else 1e-2,
+        budget_s, **shape, max_tokens=max_tokens, colors="none" if arm == "no-colours" else "free"
     )  # fmt: skip
     challenges, model_dir = read_challenges(data / "arc-agi_evaluation_challenges.json"), out / arm
     named = {"hold_out": named_ids(hold_out), "exclude": named_ids(exclude)}
