@@ -35,6 +35,7 @@ class AdaptConfig:
     )
     steps: int = 64  # optimiser steps at most; the deadline may end it earlier
     batch_tokens: int = 2048  # tokens of one optimiser step at most, at least one sequence
+    sequences: int = 0  # drawn once and repeated; 0: others in every step
     lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"
     vector_lr: float = 1e-2  # peak learning rate of GridLM's fresh task vectors
     optimizer: typing.Literal["adamw", "adamw8bit", "muon"] = "adamw"  # muon: matrices only, the rest stays with AdamW
@@ -56,6 +57,7 @@ class AdaptConfig:
     def __post_init__(self):
         _require(self.steps >= 0, "adapt.steps", self.steps, "give 0 or more")
         _require(self.batch_tokens > 0, "adapt.batch_tokens", self.batch_tokens, "give 1 or more")
+        _require(self.sequences >= 0, "adapt.sequences", self.sequences, "give 0 or more")
         _require(self.muon_steps > 0, "adapt.muon_steps", self.muon_steps, "give 1 or more")
         _require(self.max_memory_gib >= 0, "adapt.max_memory_gib", self.max_memory_gib, "give 0 or more")
         _require(self.rank > 0, "adapt.rank", self.rank, "give 1 or more")
@@ -177,7 +179,7 @@ PRESETS = {
     ),
     "marc": Config(  # 250 sequences, two epochs
         adapt=AdaptConfig(
-            method="lora", rank=128, alpha=16, lr=5e-5, steps=500, batch_tokens=1, targets="leave_two_out"
+            method="lora", rank=128, alpha=16, lr=5e-5, steps=500, sequences=250, batch_tokens=1, targets="leave_two_out",
         ),
         decode=DecodeConfig(views=16, search="greedy"),
         rescore=RescoreConfig(views=16),

@@ -167,7 +167,7 @@ def ours(kind: str, net, rows, dtype, step: int = STEP) -> tuple[list[float], li
     parts = [rows[i : i + step] for i in range(0, len(rows), step)]
     config = AdaptConfig(rank=RANK, alpha=RANK, lr=RATE, vector_lr=0.0, steps=len(parts), warmup=0, decay="constant")
     times: list[float] = []
-    plan = plan_of(model, config)
+    plan = plan_of(model, config, max(len(row) for row, _ in rows))
     with trainable(model, "t", config, 0) as groups:
         times.append(now())
         done = fit(model, lambda _: iter(parts), groups, config, plan, float("inf"), lambda *_: times.append(now()))

@@ -1,7 +1,8 @@
 """Memory of adapting a billion parameters: `python tests/bench/billion.py`.
 
 A Llama-3.2-1B shape of random weights in bf16, LoRA of rank 128 on all linear layers: GiB of weights, adapters, optimiser
-states and one sequence, estimated at 8192 and 1024 tokens and, at 1024, measured as the bytes of all storages alive.
+states and one sequence, estimated at 8192 and 1024 tokens and, at 1024, measured as the bytes of all storages alive; and
+how the engine would train sequences of 8192 tokens within 10 GiB.
 """
 
 import sys
@@ -17,7 +18,7 @@ from ttt_core.arc.encode import DIGITS, IGNORE, Sequence
 from ttt_core.config import AdaptConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.memory import Meter
-from ttt_core.solve.adapt import estimate_of, trainable
+from ttt_core.solve.adapt import estimate_of, plan_of, trainable
 from ttt_core.solve.fit import Plan, fit
 
 CPU = torch.device("cpu")
@@ -53,7 +54,8 @@ def billion() -> dict:
                 1e18,
             )
         figures[f"{name}_1024_measured_gib"] = (weights + meter.peak) / 2**30
-    return figures
+    plan = plan_of(model, AdaptConfig(rank=128, max_memory_gib=10), 8192)
+    return figures | {"plan_tokens": min(plan.micro_tokens, plan.max_tokens), "plan_checkpointed": plan.checkpoint}
 
 
 if __name__ == "__main__":

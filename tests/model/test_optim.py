@@ -87,3 +87,9 @@ def test_the_rate_warms_up_and_falls():
     factors = [rate(config, step, step / 100) for step in range(100)]
     assert factors[0] < factors[4] < max(factors) and factors[-1] < 0.02
     assert factors.index(max(factors)) in (9, 10)
+
+
+def test_the_rate_of_a_cosine_is_half_in_the_middle_and_a_constant_stays():
+    cosine, constant = (AdaptConfig(steps=100, warmup=0.0, decay=decay) for decay in ("cosine", "constant"))
+    assert [round(rate(cosine, 50, share), 4) for share in (0, 0.25, 0.5, 1)] == [1, 0.8536, 0.5, 0]
+    assert [rate(constant, 50, share) for share in (0, 0.5, 1)] == [1, 1, 1]

@@ -9,18 +9,34 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
-from ttt_core.arc.augment import task_rng
+from ttt_core.arc.augment import Augmentation, task_rng, view
 from ttt_core.arc.encode import DIGITS, GridFormat
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig
-from ttt_core.model import lora, memory, packing
+from ttt_core.errors import ModelError
+from ttt_core.model import lora, memory, optim, packing
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, for_inference, trainable
-from ttt_core.solve.feed import batch_of, micro_batches, packed_of, stream, target_logits
+from ttt_core.solve.feed import (
+    batch_of,
+    context_tokens,
+    longest_of,
+    micro_batches,
+    packed_of,
+    stream,
+    target_logits,
+)
 
 CPU = torch.device("cpu")
 
@@ -171,16 +187,36 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(name, checkpoint
     assert abs(guess.total(size // 2) / (before + meter.peak) - 1) > 0.15, "half the tokens would pass"
 
 
-def test_the_plan_follows_the_limit():
+def test_the_plan_gives_up_speed_before_it_gives_up_demonstrations():
     model, config = loaded("linear", layers=6, width=64), AdaptConfig(rank=8)
-    guess = adapt.estimate_of(model, config, False)
-    at = [
-        adapt.plan_of(model, dataclasses.replace(config, max_memory_gib=guess.total(tokens) / 2**30))
-        for tokens in (10_000, 5_000, 1_000)
-    ]
-    assert not at[0].checkpoint and at[0].micro_tokens == adapt.CPU_MICRO_TOKENS
-    assert at[2].checkpoint or at[2].max_tokens < 4096
-    assert at[2].micro_tokens <= at[0].micro_tokens
+    plain, thrifty = (adapt.estimate_of(model, dataclasses.replace(config, steps=1), c) for c in (False, True))
+    assert thrifty.per_token < 0.7 * plain.per_token
+
+    def plan(limit, longest):
+        return adapt.plan_of(model, dataclasses.replace(config, max_memory_gib=limit / 2**30), longest)
+
+    assert plan(plain.total(10_000), 3_000) == fit.Plan(3_000, False, 4096)
+    assert plan(plain.total(10_000), 300) == fit.Plan(adapt.CPU_MICRO_TOKENS, False, 4096)
+    smaller = plan(plain.total(1_000), 300)  # micro-batches
+    assert not smaller.checkpoint and 990 < smaller.micro_tokens <= 1_000
+    tight = plan(plain.total(2_500), 3_000)  # a plain step would hold more of the micro-batch of 2048 than it needs
+    assert tight.checkpoint and tight.micro_tokens == 3_000 and tight.max_tokens > 3_000
+    short = plan(thrifty.total(1_000), 3_000)
+    assert short.checkpoint and 990 < short.max_tokens == short.micro_tokens <= 1_000
+
+
+@pytest.mark.parametrize("kind", ["linear", "grid"])
+def test_the_longest_sequence_counts_grids_on_their_side(kind):
+    model = loaded(kind)
+    wide = Task("t", (Pair(np.zeros((2, 9), np.uint8), np.zeros((2, 9), np.uint8)),), ())
+    longest = {seen.dihedral: len(row) for seen, row in views_of(model, wide)}
+    assert longest[1] > longest[0] and longest_of(model, wide, AdaptConfig()) == max(longest.values())
+
+
+def views_of(model, task):
+    for dihedral in range(8):
+        seen = Augmentation(dihedral)
+        yield from ((seen, row) for row in model.format.training(view(seen, task)))
 
 
 def out_of_memory_above(monkeypatch, tokens, checkpointed_tokens):
@@ -200,6 +236,84 @@ def out_of_memory_above(monkeypatch, tokens, checkpointed_tokens):
 
     monkeypatch.setattr(fit, "target_loss", limited)
     return seen
+
+
+def test_a_step_that_failed_is_taken_again_with_the_same_sequences(monkeypatch):
+    model, real, taken = loaded("linear"), fit.train_step, []
+
+    def noted(model, rows, *rest):
+        taken.append([row.ids.tobytes() for row, _ in rows])
+        return real(model, rows, *rest)
+
+    monkeypatch.setattr(fit, "train_step", noted)
+    config = AdaptConfig(steps=3, batch_tokens=4000, rank=4, max_memory_gib=100)
+    for limit in (1 << 20, 1500):
+        out_of_memory_above(monkeypatch, limit, limit)
+        with adapted(model, LONG, config, task_rng(0, "a"), float("inf")) as adaptation:
+            assert adaptation.steps == 3
+    assert taken[3] == taken[4] and taken[:3] == taken[-3:]
+
+
+def test_memory_that_ends_in_the_first_optimizer_step_leaves_the_weights_as_they_were(monkeypatch):
+    model = loaded("linear", torch.float16)
+    monkeypatch.setattr(optim.Muon, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA error: out of memory")))
+    config = AdaptConfig(method="full", optimizer="muon", steps=3, batch_tokens=300, lr=1e-2, max_memory_gib=100)
+    before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
+    with adapted(model, a_task(sides=(2, 3)), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 0 and "memory" in adaptation.note
+        assert all(torch.equal(p.half(), before[name]) for name, p in model.net.named_parameters()), "AdamW stepped"
+
+
+def test_in_float16_an_overflow_holds_back_every_optimizer(monkeypatch):
+    model, steps = loaded("linear", torch.float16), []
+    config = AdaptConfig(method="full", optimizer="muon", steps=2, batch_tokens=300, lr=1e-2, clip_norm=0.0)
+    for kind in (optim.Muon, torch.optim.AdamW):
+        monkeypatch.setattr(kind, "step", lambda self, real=kind.step, kind=kind: [steps.append(kind), real(self)])
+    real, calls = fit.target_loss, []
+
+    def once_infinite(net, batch):
+        calls.append(1)
+        if len(calls) == 2:  # in the gradient of one matrix, which is Muon's
+            weight = net.model.layers[0].mlp.up_proj.weight
+            return real(net, batch) + 0 * weight.sum() + (weight.detach().float() - weight.float()).sum() * 1e36
+        return real(net, batch)
+
+    monkeypatch.setattr(fit, "target_loss", once_infinite)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert len(adaptation.losses) == 2 and sorted(map(str, steps)) == sorted(map(str, (optim.Muon, torch.optim.AdamW)))
+        assert all(torch.isfinite(p).all() for p in model.net.parameters())
+
+
+@pytest.mark.parametrize("count", [3, 0])
+def test_sequences_are_repeated_where_the_preset_says_how_many(count, monkeypatch):
+    model, real, taken = loaded("linear"), fit.train_step, []
+
+    def noted(model, rows, *rest):
+        taken.extend(row.ids.tobytes() for row, _ in rows)
+        return real(model, rows, *rest)
+
+    monkeypatch.setattr(fit, "train_step", noted)
+    config = AdaptConfig(steps=6, batch_tokens=1, rank=4, sequences=count)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")):
+        assert len(set(taken)) == (count or 6) and (taken[:3] == taken[3:]) == bool(count)
+
+
+def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others():
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = GraniteConfig(vocab_size=15, num_key_value_heads=2, logits_scaling=8.0, **sizes)
+    net = GraniteForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+    model = dataclasses.replace(loaded("linear"), net=net)
+    with pytest.raises(ModelError, match="GraniteForCausalLM: its logits"):
+        with adapted(model, a_task(), AdaptConfig(steps=1), task_rng(0, "a"), float("inf")):
+            pass
+
+
+def test_a_sliding_window_bounds_the_context():
+    model = loaded("linear")
+    model.net.config.sliding_window = 512
+    assert context_tokens(model) == 512
+    model.net.config.use_sliding_window = False
+    assert context_tokens(model) == 4096
 
 
 LONG = a_task(sides=(12, 12, 12))  # of 938 and 940 tokens
@@ -345,9 +459,10 @@ def test_matrices_are_cast_once_where_autocast_would_cast_them_in_every_pass(met
     torch.testing.assert_close(outcomes[0][-1], outcomes[1][-1], rtol=0, atol=0.05 if method == "lora" else 0)
 
 
-def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights():
+@pytest.mark.parametrize("embedding_lr", [0.0, 1e-3])
+def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights(embedding_lr):
     model = loaded("linear", torch.bfloat16)
-    with trainable(model, "t", AdaptConfig(rank=4), 0) as groups:
+    with trainable(model, "t", AdaptConfig(rank=4, embedding_lr=embedding_lr), 0) as groups:
         shaken(groups)
         with for_inference(model):
             layers = lora.adapter_layers(model.net).values()

@@ -99,3 +99,32 @@ def test_another_seed_or_configuration_is_not_loaded(tmp_path):
     best = json.loads((tmp_path / "best" / "state.json").read_text())
     assert best["identity"] == json.loads((tmp_path / "last" / "state.json").read_text())["identity"]
     assert saved.Saved(best["step"], best["loss"]).step == 6
+
+
+def test_the_best_stays_when_the_last_is_worse_and_both_are_kept_on_the_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(saved, "SAVE_S", 0.0)
+    monkeypatch.setattr(saved, "RECENT", 1)
+    model, told = loaded("conv1d"), []
+    real = saved.keep
+    monkeypatch.setattr(saved, "keep", lambda *args: [told.append(args[3]), real(*args)][1])
+    train(model, tmp_path)
+    best, last = (json.loads((tmp_path / name / "state.json").read_text()) for name in ("best", "last"))
+    lowest = min(told, key=lambda one: one.loss)
+    assert len(told) > 2 and last["step"] == 6 and (best["step"], best["loss"]) == (lowest.step, lowest.loss)
+    keep = [saved.Saved(step, loss) for step, loss in ((7, 9.0), (8, -1.0))]
+    lora.inject(model.net, rank=4, alpha=16)
+    for one, at in zip(keep, (best["step"], 8), strict=True):
+        real(tmp_path, model.net, lora.adapter_parameters(model.net), one, best["identity"])
+        assert json.loads((tmp_path / "last/state.json").read_text())["step"] == one.step
+        assert json.loads((tmp_path / "best/state.json").read_text())["step"] == at
+    lora.remove(model.net)
+
+
+def test_a_full_disk_ends_no_adaptation(tmp_path, monkeypatch):
+    def full(*args, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saved.adapter_files, "save_adapter", full)
+    done, _ = train(loaded("conv1d"), tmp_path)
+    assert done.steps == 6 and "not kept" in done.note and "No space left" in done.note
+    assert not list(tmp_path.iterdir())

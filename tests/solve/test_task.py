@@ -118,3 +118,15 @@ def test_same_seed_same_record_whatever_came_before(model, task):
 def test_a_flat_model_still_gives_candidates(model, task):
     config = preset("grid", ["adapt.method=none", "decode.views=2", "decode.floor=0.9"])
     assert len(solve_task(model, task, config, seed=0).candidates[0]) > 0
+
+
+def test_early_stopping_takes_the_steps_that_the_trial_says(model, task, monkeypatch):
+    from ttt_core.solve import stop
+    from ttt_core.solve.task import adapted_to
+
+    monkeypatch.setattr(stop, "check", lambda model, asked, step: stop.Check(step, 1.0, step >= 8))
+    for early in (True, False):
+        config = AdaptConfig(method="full", steps=32, batch_tokens=100, lr=1e-3, early_stop=early)
+        with adapted_to(model, task, config, 0, math.inf) as notes:
+            assert notes["steps"] == (12 if early else 32)
+            assert (notes["trial"] or {}).get("steps") == (12 if early else None)

@@ -21,11 +21,13 @@ from transformers import AttentionInterface
 from transformers.activations import NewGELUActivation
 
 from ttt_core.arc.encode import IGNORE, Sequence
+from ttt_core.errors import ModelError
 from ttt_core.model import kernels
 from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
 from ttt_core.model.kernels import Run
 
 ATTENTION = "packed"  # its name among transformers' attention implementations
+MAX_GAP = 0.05  # between a packed pass and the model's own, relative: twice what bfloat16 rounds
 CHUNK_LOGITS = 1 << 22  # logits of one chunk of targets at most: 16 MiB in float32
 
 
@@ -133,6 +135,25 @@ def packed(net: nn.Module, dtype: torch.dtype, checkpoint: bool = False):
         net.config._attn_implementation = implementation
         for module in replaced:
             module.__dict__.pop("forward", None)
+
+
+@torch.no_grad()
+def refuse_unequal(net: nn.Module, dtype: torch.dtype) -> None:
+    """ModelError if the packed pass over a short sequence is not the model's own: some scale logits or scores in their own way."""
+    if isinstance(net, GridLM):
+        return
+    ids = np.arange(12) % net.get_input_embeddings().num_embeddings
+    row = Sequence(ids, np.where(np.arange(12) > 0, ids, IGNORE), np.arange(12))
+    batch, low = pack([row], [0], net.device), dtype in (torch.bfloat16, torch.float16)
+    with torch.autocast(net.device.type, dtype if low else torch.bfloat16, enabled=low):
+        own = net(input_ids=batch.ids[None], use_cache=False).logits[0, :-1].float()
+        with packed(net, dtype):
+            ours = target_logits(net, batch).float()
+    if not (ours - own).norm() <= MAX_GAP * own.norm():
+        raise ModelError(
+            f"model {type(net).__name__}: its logits are not its output head's, or its attention is not plain, which the "
+            "training of ttt_core takes for granted; take another model, or adapt.method=none"
+        )
 
 
 def blocks_of(net: nn.Module) -> nn.ModuleList:

@@ -21,8 +21,9 @@ from ttt_core.config import AdaptConfig
 from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
+from ttt_core.model.packing import refuse_unequal
 from ttt_core.solve import saved
-from ttt_core.solve.feed import context_tokens, step_rows, stream
+from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
@@ -49,7 +50,7 @@ def adapted(
         with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
             yield Adaptation(0, ())
         return
-    plan, seed = plan_of(model, config), int(rng.integers(2**31))
+    plan, seed = plan_of(model, config, longest_of(model, task, config)), int(rng.integers(2**31))
     with trainable(model, task.id, config, seed) as groups:
         yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
 
@@ -65,13 +66,17 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
         watch = saved.keeping(folder, net, parameters, own, watch)
 
     def draw(max_tokens: int):
-        steps = step_rows(stream(model, task, config, rng, max_tokens), config.batch_tokens)
+        rows = stream(model, task, config, rng, max_tokens)
+        if config.sequences:
+            rows = itertools.cycle(itertools.islice(rows, config.sequences))
+        steps = step_rows(rows, config.batch_tokens)
         return itertools.islice(steps, first, None)  # what was trained on before the stop
 
     done = fit(model, draw, groups, config, plan, deadline, watch, first)
     if folder is not None and done.losses:
         loss = float(np.mean(done.losses[-saved.RECENT :]))
-        saved.keep(folder, net, parameters, saved.Saved(done.steps, loss), own)
+        unkept = saved.keep(folder, net, parameters, saved.Saved(done.steps, loss), own)
+        note = "; ".join(filter(None, (note, unkept)))
     return dataclasses.replace(done, note="; ".join(filter(None, (note, done.note))))
 
 
@@ -82,7 +87,8 @@ def for_inference(model: LoadedModel):
     A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
     bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
     """
-    if model.net.get_input_embeddings().weight.dtype != torch.float32:
+    norm = next(p for p in model.net.parameters() if p.ndim == 1)  # has the dtype of the stored model, or is trained
+    if norm.dtype != torch.float32:
         yield
         return
     adapters = lora.adapter_layers(model.net)
@@ -172,22 +178,25 @@ def start_vectors(net, task_id: str) -> torch.Tensor:
     return vector.expand(8, -1)
 
 
-def plan_of(model: LoadedModel, config: AdaptConfig) -> Plan:
-    """Micro-batch, checkpointing and context by the memory estimate: plain if that fits, else checkpointed, else shorter."""
-    context = context_tokens(model)
-    most = CPU_MICRO_TOKENS if model.device.type == "cpu" else config.batch_tokens
+def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
+    """Micro-batch, checkpointing and context by the memory estimate, for sequences of up to `longest` tokens.
+
+    Plain if one of these fits, else checkpointed, else shorter.
+    """
+    most = max(longest, CPU_MICRO_TOKENS if model.device.type == "cpu" else config.batch_tokens)
     for checkpoint in (False, True):
         guess = estimate_of(model, dataclasses.replace(config, steps=1), checkpoint)  # one for all numbers of steps
         limit = config.max_memory_gib * 2**30 or guess.weights + FREE_SHARE * memory.free_bytes(model.device)
         tokens = guess.tokens(limit)
-        if tokens >= min(most, context):
+        if tokens >= longest:
             break
-    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context, tokens))))
+    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
 
 
 @functools.lru_cache(maxsize=4)
 def estimate_of(model: LoadedModel, config: AdaptConfig, checkpoint: bool) -> memory.Estimate:
-    """Made once for a model and its options; see `model/memory.py`."""
+    """Made once for a model and its options; see `model/memory.py`. ModelError if it cannot be trained packed."""
+    refuse_unequal(model.net, model.dtype)
     before = {p: p.nbytes for p in model.net.parameters()}
     with trainable(model, "", config, 0) as groups:
         narrow = sum(p.nbytes for p, size in before.items() if p.nbytes < size)  # beside the originals

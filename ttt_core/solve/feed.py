@@ -36,6 +36,13 @@ def stream(
         yield from ((rows[i], seen.dihedral) for i in rng.permutation(len(rows)))
 
 
+def longest_of(model: LoadedModel, task: Task, config: AdaptConfig) -> int:
+    """Tokens of the longest training sequence, which a view that turns grids on their side may lengthen."""
+    views = [augment.view(Augmentation(dihedral), task) for dihedral in (0, 1)]
+    rows = [row for view in views for row in model.format.training(view, config.targets, context_tokens(model))]
+    return max(map(len, rows), default=1)
+
+
 def step_rows(rows: Iterator[Row], batch_tokens: int) -> Iterator[list[Row]]:
     """The rows of one optimiser step after the other: at most batch_tokens tokens, at least one sequence."""
     step: list[Row] = []
@@ -65,9 +72,13 @@ def packed_of(model: LoadedModel, rows: list[Row]) -> Packed:
 
 
 def context_tokens(model: LoadedModel) -> int:
-    """The longest sequence that the model has positions for."""
-    limit = getattr(model.net.config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and model.format.name != "grid" else NO_LIMIT
+    """The longest sequence that the model has positions for, and whose tokens all see one another."""
+    if model.format.name == "grid":
+        return NO_LIMIT
+    config = model.net.config
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    limits = (getattr(config, "max_position_embeddings", None), window)
+    return min((limit for limit in limits if isinstance(limit, int)), default=NO_LIMIT)
 
 
 def batch_of(model: LoadedModel, rows: list[Sequence], dihedrals: list[int], left: bool = False) -> dict[str, Tensor]:

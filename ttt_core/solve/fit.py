@@ -6,6 +6,7 @@ unadapted. Not here: which parameters are trained (`adapt.py`), or on what seque
 """
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -84,24 +85,25 @@ def fit(
     parameters = [p for group in groups for p in group["params"]]
     optimizers = make_optimizers(groups, config)
     peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
-    scaler = torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16, init_scale=2.0**12)
-    state = _State(parameters, optimizers, peaks, scaler, first)
+    state = _State(parameters, optimizers, peaks, _scaler(model, 2.0**12), first)
     _keep(state)
-    started, shortened = time.monotonic(), False
+    started, steps, shortened = time.monotonic(), draw(plan.max_tokens), False
     while True:
         with packed(model.net, model.dtype, plan.checkpoint):
-            note, rows = _steps(model, draw(plan.max_tokens), state, config, plan, (started, deadline), watch)
+            note, rows = _steps(model, steps, state, config, plan, (started, deadline), watch)
         if note != OUT_OF_MEMORY:
             break
         _free(model, state)
         smaller = less(plan, rows)
         if smaller is None:  # what the steps before this one have learnt stays; without any, the model is unadapted
             break
-        plan, shortened = smaller, shortened or smaller.max_tokens < plan.max_tokens
+        is_shorter = smaller.max_tokens < plan.max_tokens
+        steps = draw(smaller.max_tokens) if is_shorter else itertools.chain([rows], steps)  # the failed one again
+        plan, shortened = smaller, shortened or is_shorter
     if note == NO_ROWS and shortened:
         note = OUT_OF_MEMORY
     rolled_back = note == DIVERGED
-    if rolled_back:
+    if rolled_back or not state.losses:  # a first step that fails half-way has moved something
         _restore(parameters, state.good)
         state.losses = state.losses[: state.good_step]
     return Adaptation(first + len(state.losses), tuple(state.losses), rolled_back, plan, note)
@@ -160,7 +162,7 @@ def train_step(model: LoadedModel, rows: list[Row], state: _State, clip_norm: fl
     norm = nn.utils.clip_grad_norm_(state.parameters, clip_norm or math.inf)
     is_good = bool(torch.isfinite(norm)) and math.isfinite(total)
     for optimizer in state.optimizers:
-        if is_good or state.scaler.is_enabled():
+        if is_good:  # all of them or none
             state.scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
     state.scaler.update()
@@ -183,11 +185,15 @@ def less(plan: Plan, rows: list[Row]) -> Plan | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is CUDA's, CPU's or Python's way of saying so."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
+@torch.no_grad()
 def _keep(state: _State) -> None:
-    state.good, state.good_step = [p.detach().clone() for p in state.parameters], len(state.losses)
+    state.good = state.good or [torch.empty_like(p) for p in state.parameters]  # taken once: later there may be no room
+    _restore(state.good, state.parameters)
+    state.good_step = len(state.losses)
 
 
 @torch.no_grad()
@@ -199,5 +205,10 @@ def _restore(parameters, values) -> None:
 def _free(model: LoadedModel, state: _State) -> None:
     for optimizer in state.optimizers:
         optimizer.zero_grad(set_to_none=True)
+    state.scaler = _scaler(model, state.scaler.get_scale())  # the old one may stand in the middle of a step
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def _scaler(model: LoadedModel, scale: float) -> torch.amp.GradScaler:
+    return torch.amp.GradScaler(model.device.type, enabled=model.dtype == torch.float16, init_scale=scale)

@@ -67,16 +67,25 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
     part.rename(place)
 
 
-def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identity: str) -> None:
-    """Save as last, and as best unless a better one of this identity is there."""
-    save(directory, LAST, net, parameters, saved, identity)
+def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identity: str) -> str:
+    """Save as last, and as best unless a better one of this identity is there. A full disk ends no adaptation: returns why it is not kept."""
+    try:
+        save(directory, LAST, net, parameters, saved, identity)
+        if _is_best(directory, saved, identity):
+            save(directory, BEST, net, parameters, saved, identity)
+    except (OSError, SafetensorError) as error:
+        for name in (LAST, BEST):
+            shutil.rmtree(directory / f"{name}.part", ignore_errors=True)
+        return f"the adaptation is not kept: {error}"
+    return ""
+
+
+def _is_best(directory: Path, saved: Saved, identity: str) -> bool:
     try:
         best = json.loads((directory / BEST / STATE).read_text(encoding="utf-8"))
-        is_better = best["identity"] != identity or saved.loss < float(best["loss"])
+        return best["identity"] != identity or saved.loss < float(best["loss"])
     except (OSError, ValueError, LookupError, TypeError):
-        is_better = True
-    if is_better:
-        save(directory, BEST, net, parameters, saved, identity)
+        return True
 
 
 def keeping(directory: Path, net: nn.Module, parameters: list, identity: str, watch: Watch) -> Watch:
