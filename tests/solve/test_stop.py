@@ -69,6 +69,7 @@ def test_right_means_what_greedy_decoding_answers(kind):
         for output, is_right in ((answer, True), (wrong, False)):
             asked = stop.questions(model, Task("t", others, (Pair(held.input, output),)), task_rng(0, "views"))
             assert stop.check(model, asked[:1], 0).is_right is is_right
+            assert not stop.check(model, asked, 0).is_right, "an untrained model answers otherwise in the other view"
 
 
 def test_a_trial_counts_steps_and_too_few_demonstrations_have_none(monkeypatch):

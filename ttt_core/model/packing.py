@@ -1,7 +1,7 @@
 """Sequences of different length end to end in one row, without padding, and the training forward pass over them.
 
 Within `packed(net)` the modules of a transformers model or of GridLM whose plain form wastes time or memory compute the
-same by `kernels.py`; a replacement is used only where a probe shows it equal. Not here: tokens, losses, optimisers.
+same by `kernels.py`; `refuse_unequal` refuses a model whose packed pass is not its own. Not here: tokens, optimisers.
 
 Shapes: S tokens of the row, M targets, D width, V vocabulary.
 """
