@@ -40,7 +40,9 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="model folder; an unfinished one is continued")],
     budget_s: Annotated[float, typer.Option(help="seconds of training in all")],
     data: Annotated[Path | None, typer.Option(help="folder that `data` wrote: its training files are learnt")] = None,
-    extra: Annotated[Path | None, typer.Option(help="generated pairs, such as re_arc.json.gz")] = None,
+    extra: Annotated[
+        Path | None, typer.Option(help="generated pairs: JSON file of id to pairs, or RE-ARC's folder of <id>.json")
+    ] = None,
     transductive: Annotated[
         Path | None, typer.Option(help="challenge file whose demonstrations are learnt too")
     ] = None,

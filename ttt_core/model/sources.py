@@ -7,6 +7,7 @@ taken, whatever else stands in it. Not here: views, batches (`corpus.py`).
 import gzip
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ttt_core.errors import InputError
 from ttt_core.model.corpus import Corpus, length
 
 COLOR_RULES = ("none", "free", "outputs_fixed", "all")
+EXTRA_LAYOUT = "give a JSON file {id: [pair, ...]}, or RE-ARC's folder of <id>.json files, each a list of pairs"
 
 
 def read_corpus(
@@ -36,16 +38,19 @@ def read_corpus(
 
     Equal pairs of one task are taken once, sequences above max_tokens dropped. hold_out: ids of tasks whose test pairs
     (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether.
-    guard: challenge file that must share neither a task id nor a pair with `data` and `extra`; InputError if it does.
+    guard: challenge file that must share neither a task id nor a pair with what is learnt, InputError if it does; but
+    its own demonstrations may be, where it is `transductive` itself.
     """
     if data is None and transductive is None:
         raise InputError("no training material: give --data, --transductive, or both")
     tasks = {task.id: task for task in read_training_tasks(data) if task.id not in exclude} if data else {}
     generated = read_extra(extra, tasks) if extra else {}
-    if guard:
-        learnt = [(t.id, pair) for t in tasks.values() for pair in (*t.train, *t.test, *generated.get(t.id, ()))]
-        refuse_leaks(set(tasks), learnt, guard)
     shown = [t for t in read_demonstrations(transductive) if t.id not in exclude] if transductive else []
+    if guard:
+        is_other = transductive and transductive.resolve() != guard.resolve()
+        checked = [*tasks.values(), *(shown if is_other else ())]
+        learnt = [(t.id, pair) for t in checked for pair in (*t.train, *t.test, *generated.get(t.id, ()))]
+        refuse_leaks({t.id for t in checked}, learnt, guard)
     for task in shown:
         if task.id in tasks:
             raise InputError(f"task {task.id}: in {data} and in {transductive}; leave it out with --exclude {task.id}")
@@ -55,10 +60,11 @@ def read_corpus(
         raise InputError(f"hold-out task {missing[0]}: not among the training tasks of {data or transductive}")
     pairs, held_out, free = [], [], []
     for index, task in enumerate(tasks.values()):
-        kept_out = task.test if task.id in hold_out else ()
+        kept_out = distinct(task.test) if task.id in hold_out else []
         originals = task.train if kept_out else (*task.train, *task.test)
         free.append(permutable(originals, colors))
-        learnt = distinct((*originals, *generated.get(task.id, ())))
+        every = distinct((*kept_out, *originals, *generated.get(task.id, ())))
+        learnt = every[len(kept_out) :]  # without repetitions of what is kept out
         pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
         held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
     if not pairs:
@@ -103,14 +109,32 @@ def distinct(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def read_extra(path: Path, tasks: dict[str, Task]) -> dict[str, list[Pair]]:
-    """Generated pairs {task id: [pair, ...]} from one JSON file, gzipped or not (the layout of RE-ARC), for `tasks` only."""
-    try:
-        opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
-        with opened as file:
-            raw = json.load(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"extra pairs {path}: {error}; give a JSON file of task id to list of pairs") from None
+    """Generated pairs {task id: [pair, ...]} for `tasks` only.
+
+    From one JSON file {id: [pair, ...]}, gzipped or not, or as RE-ARC is published: a folder of <id>.json, each a list
+    of pairs, given itself or by the folder that holds it as `tasks`. InputError on another layout.
+    """
+    if path.is_dir():
+        folder = path / "tasks" if (path / "tasks").is_dir() else path
+        raw = {key: _read_json(file) for key in tasks if (file := folder / f"{key}.json").exists()}
+        if not raw:
+            raise InputError(f"extra pairs {folder}: no <id>.json of a training task; {EXTRA_LAYOUT}")
+    else:
+        raw = _read_json(path)
+        if not isinstance(raw, dict):
+            raise InputError(f"extra pairs {path}: the root is a JSON {type(raw).__name__}, no object; {EXTRA_LAYOUT}")
+    for key in tasks.keys() & raw.keys():
+        if not isinstance(raw[key], list):
+            raise InputError(f"extra pairs {path} task {key}: {reprlib.repr(raw[key])} is no list; {EXTRA_LAYOUT}")
     return {key: [_extra_pair(path, key, pair) for pair in raw[key]] for key in tasks if key in raw}
+
+
+def _read_json(path: Path):
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            return json.load(file)
+    except (OSError, ValueError, EOFError, RecursionError) as error:
+        raise InputError(f"extra pairs {path}: {error}; {EXTRA_LAYOUT}") from None
 
 
 def _extra_pair(path: Path, task_id: str, pair) -> Pair:
