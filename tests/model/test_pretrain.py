@@ -1,6 +1,7 @@
 """Pretraining: the loss falls, a resumed training equals an uninterrupted one, the budget holds, a base goes on."""
 
 import json
+import re
 import time
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ttt_core.__main__ import main
 from ttt_core.errors import CheckpointError
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import PretrainConfig, pretrain
@@ -91,6 +93,23 @@ def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
     with pytest.raises(CheckpointError, match="batch_tokens was 128, now 256"):
         pretrain(data, tmp_path, config(2, batch_tokens=256))
     pretrain(data, tmp_path, config(2, save_every_s=1.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--width 100 --heads 3", "width 100, heads 3: .* give --width 96"),
+        ("--width 30 --heads 2", "width 30, heads 2: .* give --width 32"),  # 15 channels a head
+        ("--width 8 --heads 4", "width 8, heads 4: .* give --width 16"),
+        ("--layers 0", "layers 0: give --layers 1 or more"),
+        ("--heads 0", "heads 0: give"),
+        ("--width -4", "width -4: give"),
+    ],
+)
+def test_a_shape_that_no_model_has_is_refused_by_name(data, tmp_path, capsys, options, told):
+    line = ["pretrain", "--data", str(data), "--out", str(tmp_path / "out"), "--budget-s", "1", *options.split()]
+    assert main(line) == 2 and not (tmp_path / "out").exists()
+    assert re.search(told, capsys.readouterr().err)
 
 
 def test_the_budget_and_the_piece_hold_and_the_next_call_goes_on(data, tmp_path):

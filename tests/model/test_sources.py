@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ttt_core.__main__ import main
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import preset
 from ttt_core.errors import InputError
@@ -78,6 +79,72 @@ def test_a_planted_leak_is_refused_and_can_be_left_out(place, leak, transductive
     assert "t0" in corpus(place, exclude=frozenset(["t1"]), **options).task_ids
 
 
+@pytest.mark.parametrize("leak", ["id", "demonstration", "test input"])
+def test_demonstrations_of_another_file_than_the_one_to_be_evaluated_are_checked(place, leak):
+    shown, made = asked(place)["c1"], [{"input": g, "output": g} for g in grids(20)]
+    other = {"train": made[:4], "test": made[4:]}
+    if leak == "demonstration":
+        other["train"][2] = shown["train"][3]
+    elif leak == "test input":
+        other["test"][0] = {"input": shown["train"][0]["input"]}
+    (place / "other.json").write_text(json.dumps({"c1" if leak == "id" else "d1": other}))
+    options = {"max_tokens": 512, "transductive": place / "asked.json", "guard": place / "other.json"}
+    with pytest.raises(InputError, match="leak: training task c1 .* --exclude c1"):
+        read_corpus(place, **options)
+    assert read_corpus(place, exclude=frozenset(["c1"]), **options).task_ids == ("t0", "t1", "c0")
+
+
+def test_the_command_refuses_data_that_shows_its_own_evaluation_tasks(place, capsys):
+    training = json.loads((place / "arc-agi_training_challenges.json").read_text())
+    entry = {"train": training["t1"]["train"][:2], "test": [{"input": [[7]]}]}
+    (place / "arc-agi_evaluation_challenges.json").write_text(json.dumps({"e": entry}))
+    line = ["pretrain", "--data", str(place), "--out", str(place / "model"), "--budget-s", "5"]
+    assert main(line) == 2 and not (place / "model").exists()
+    assert "leak: training task t1 shows what task e" in capsys.readouterr().err
+
+
+def test_a_repeated_pair_is_learnt_once_and_a_kept_out_one_never(place):
+    """t0's test pair stands among its demonstrations and its generated pairs too, one demonstration twice."""
+    challenges = json.loads((place / "arc-agi_training_challenges.json").read_text())
+    (solution,) = json.loads((place / "arc-agi_training_solutions.json").read_text())["t0"]
+    test = {**challenges["t0"]["test"][0], "output": solution}
+    challenges["t0"]["train"] += [test, challenges["t0"]["train"][0]]
+    (place / "arc-agi_training_challenges.json").write_text(json.dumps(challenges))
+    (place / "extra.json").write_text(json.dumps({"t0": [test, challenges["t0"]["train"][1]]}))
+    told = corpus(place, extra=place / "extra.json", hold_out=frozenset(["t0"]))
+    learnt = [pair.input.tolist() for index, pair in told.pairs if told.task_ids[index] == "t0"]
+    assert learnt == [pair["input"] for pair in challenges["t0"]["train"][:4]]
+    assert [pair.input.tolist() for _, pair in told.held_out] == [test["input"]]
+
+
+def test_generated_pairs_come_as_one_file_or_as_a_folder(place):
+    made = [{"input": g, "output": g} for g in grids(20, 3)]
+    (place / "re_arc" / "tasks").mkdir(parents=True)
+    (place / "re_arc" / "tasks" / "t1.json").write_text(json.dumps(made))
+    (place / "re_arc" / "tasks" / "unknown.json").write_text(json.dumps(made))
+    (place / "extra.json").write_text(json.dumps({"t1": made, "unknown": made}))
+    for path in (place / "extra.json", place / "re_arc", place / "re_arc" / "tasks"):
+        assert len(corpus(place, extra=path).pairs) == 10 + 3, path
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("[[1]]", "a JSON list, no object"),
+        ('{"t1": 3}', "task t1: 3 is no list"),
+        ("{", "Expecting"),
+        (None, "no <id>"),
+    ],
+)
+def test_generated_pairs_of_another_layout_are_refused(place, content, fault):
+    path = place / "extra.json"
+    path.mkdir() if content is None else path.write_text(content)
+    with pytest.raises(
+        InputError, match=rf"extra pairs .*extra\.json.*{fault}.*; give a JSON file .* or RE-ARC's folder"
+    ):
+        corpus(place, extra=path)
+
+
 def test_only_demonstrations_of_the_challenge_file_are_learnt(place):
     """The file holds its tests' outputs, and the extra pairs repeat them under the task's id: neither may come in."""
     tests = {t: task["test"] for t, task in asked(place).items()}
@@ -100,6 +167,20 @@ def test_a_base_that_knows_a_task_is_refused_unless_from_its_demonstrations(plac
     write(place, {"t0": asked(place)["c0"]})
     with pytest.raises(InputError, match="leak: the base model has learnt with its answers task t0"):
         pretrain(None, tmp_path / "no", short, base=tmp_path / "shown", **transductive)
+
+
+def test_a_task_that_the_base_of_the_base_learnt_is_refused(place, tmp_path):
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    transductive = {"transductive": place / "asked.json"}
+    pretrain(place, tmp_path / "first", short)
+    told = json.loads((tmp_path / "first" / "config.json").read_text())
+    assert told.pop("learnt_ids") == ["t0", "t1"]
+    (tmp_path / "first" / "config.json").write_text(json.dumps(told))  # as they were before this field
+    pretrain(None, tmp_path / "second", short, base=tmp_path / "first", **transductive)
+    made = [{"input": g, "output": g} for g in grids(20)]
+    (place / "other.json").write_text(json.dumps({"t0": {"train": made[:4], "test": made[4:]}}))
+    with pytest.raises(InputError, match="leak: the base model has learnt .*task t0"):
+        pretrain(None, tmp_path / "no", short, base=tmp_path / "second", guard=place / "other.json", **transductive)
 
 
 def test_a_transductive_model_answers_the_tasks_without_adaptation(place, tmp_path):

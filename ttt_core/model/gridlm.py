@@ -21,14 +21,23 @@ ROPE_BASE = 100.0  # positions end at 31, so the slowest pair turns about a thir
 
 
 class GridLMConfig(PretrainedConfig):
-    """width D, layers, heads H, hidden (SwiGLU), task_ids: the training tasks whose vectors the model holds."""
+    """width D, layers, heads H, hidden (SwiGLU), task_ids: the training tasks whose vectors the model holds.
+
+    shown_ids: those of them of which it saw the demonstrations alone. learnt_ids: all tasks that it or a base before it
+    learnt with their answers; without them, the rest of task_ids.
+    """
 
     model_type = "gridlm"
 
-    def __init__(self, width=256, layers=4, heads=4, hidden=None, vocab_size=15, task_ids=(), dropout=0.0, **kwargs):
+    def __init__(
+        self, width=256, layers=4, heads=4, hidden=None, vocab_size=15, task_ids=(), dropout=0.0,
+        shown_ids=(), learnt_ids=None, **kwargs,
+    ):  # fmt: skip
         self.width, self.layers, self.heads = width, layers, heads
-        self.hidden = hidden or 64 * round(width * 8 / 3 / 64)
+        self.hidden = hidden or 64 * max(1, round(width * 8 / 3 / 64))
         self.vocab_size, self.task_ids, self.dropout = vocab_size, list(task_ids), dropout
+        self.shown_ids = list(shown_ids)
+        self.learnt_ids = sorted(set(task_ids) - set(shown_ids)) if learnt_ids is None else list(learnt_ids)
         kwargs.setdefault("tie_word_embeddings", False)
         super().__init__(**kwargs)
 

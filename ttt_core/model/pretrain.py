@@ -64,6 +64,15 @@ class PretrainConfig:
             raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
         if self.colors not in COLOR_RULES:
             raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")
+        for name in ("width", "layers", "heads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} {getattr(self, name)}: give --{name} 1 or more")
+        head, rest = divmod(self.width, self.heads)
+        if rest or head % 2 or head < 4:  # rows and columns turn a pair of channels each, see gridlm.axis_dims
+            raise InputError(
+                f"width {self.width}, heads {self.heads}: a head's part of the width must be even and at least 4; "
+                f"give --width {2 * self.heads * max(2, round(head / 2))} or another --heads"
+            )
         if not (0 <= self.ema < 1 and 0 <= self.dropout < 1):
             raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
 
@@ -131,17 +140,19 @@ class Training:
 
 def make_net(corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None) -> GridLM:
     """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others."""
+    learnt = set(corpus.task_ids) - corpus.shown
     if base is None:
         shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
     else:
         start = load_model(base, device="cpu", dtype="float32", format="grid").net
         known = list(start.config.task_ids)
         if guard:
-            only_shown = set(getattr(start.config, "shown_ids", ())) & corpus.shown
-            refuse_base(set(known) - only_shown, guard, bool(corpus.shown))
+            only_shown = set(start.config.shown_ids) & corpus.shown
+            refuse_base({*set(known) - only_shown, *start.config.learnt_ids}, guard, bool(corpus.shown))
+        learnt |= set(start.config.learnt_ids)
         shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
-    dropout, shown = config.dropout, sorted(corpus.shown)
-    net = GridLM(GridLMConfig(**shape, task_ids=corpus.task_ids, dropout=dropout, shown_ids=shown))
+    ids = {"task_ids": corpus.task_ids, "shown_ids": sorted(corpus.shown), "learnt_ids": sorted(learnt)}
+    net = GridLM(GridLMConfig(**shape, **ids, dropout=config.dropout))
     if base is not None:
         state, vectors = start.state_dict(), start.task_vectors.weight.detach()
         rows = [vectors[known.index(t)] if t in known else vectors.mean(dim=0) for t in corpus.task_ids]

@@ -111,12 +111,14 @@ def near_misses(rows: Sequence[Outcome], most: int = 6) -> list[Outcome]:
 def leak(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> str:
     """Why a score on `challenges` would not count for this model, or "": a task it has learnt, by id or by content.
 
-    data: folder of the edition it was trained on; the training tasks that the model knows are compared pair by pair.
+    Tasks that only a base of it has learnt count too. data: folder of the edition it was trained on; the training tasks
+    that the model knows are compared pair by pair.
     """
     from ttt_core.model.load import check_directory  # these import torch
     from ttt_core.model.sources import read_training_tasks, refuse_base, refuse_leaks
 
-    ids = set(check_directory(Path(model)).get("task_ids", ()))
+    config = check_directory(Path(model))
+    ids = {*config.get("task_ids", ()), *config.get("learnt_ids", ())}
     try:
         refuse_base(ids, Path(challenges), transductive=False)
         if data:
