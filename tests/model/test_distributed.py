@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ from ttt_core.model.corpus import plan_epoch
 from ttt_core.model.sources import read_corpus
 
 ROOT = Path(__file__).parents[2]
+PROGRESS = "checkpoint/progress.json"
 SCRIPT = """
+import os
 import sys
 from pathlib import Path
 import torch
@@ -24,8 +27,11 @@ step.compute_dtype = lambda device: torch.float32  # the processes' sums differ 
 if "--forget" in sys.argv:  # what the naive twin does: each process keeps its momenta to itself
     step.SharedMuon.gather = lambda self: None
 toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0, flat_share=0.99)
+out = Path(sys.argv[2])
+if "--apart" in sys.argv:  # machines that share no folder
+    out = out.with_name(f"{out.name}-{os.environ['RANK']}")
 config = PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=int(sys.argv[4]), **toy)
-pretrain(Path(sys.argv[1]), Path(sys.argv[2]), config)
+pretrain(Path(sys.argv[1]), out, config)
 """
 
 
@@ -42,14 +48,19 @@ def data(tmp_path):
     return tmp_path
 
 
-def losses(data, processes, batch_tokens, name="out", steps=8, options=()):
-    """Of all steps so far of the training `name`."""
+def train(data, processes, batch_tokens, name="out", steps=8, options=()):
+    """The training `name`, begun or continued: its folder and the ended process."""
     (data / "train.py").write_text(SCRIPT)
     launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     out = data / f"{name}-{processes}-{batch_tokens}"
     line = [sys.executable, *launch, *map(str, (data / "train.py", data, out, batch_tokens, steps)), *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(data)}
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    return out, subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+
+
+def losses(*args, **named):
+    """Of all steps so far of a training."""
+    out, done = train(*args, **named)
     assert done.returncode == 0, done.stderr[-2000:]
     return np.array([json.loads(text)["loss"] for text in (out / "train_log.jsonl").read_text().splitlines()])
 
@@ -68,3 +79,12 @@ def test_momenta_of_both_processes_are_saved(data):
         name = f"resumed{len(options)}"
         losses(data, 2, 320, name, steps=4, options=options)
         assert (np.abs(losses(data, 2, 320, name) - whole).max() < 1e-6) == is_same
+
+
+def test_processes_that_do_not_find_the_same_checkpoint_all_refuse_to_go_on(data):
+    apart = {"name": "apart", "steps": 1, "options": ("--apart",)}
+    out, done = train(data, 2, 320, **apart)
+    assert done.returncode == 0 and '"processes": 2' in (out.with_name(f"{out.name}-0") / PROGRESS).read_text()
+    _, done = train(data, 2, 320, **apart)
+    told = r"CheckpointError: checkpoint in \S+apart-2-320-(\d): not the same in all processes; give an --out"
+    assert done.returncode != 0 and set(re.findall(told, done.stderr)) == {"0", "1"}

@@ -1,6 +1,8 @@
 """Pretraining: the loss falls, a resumed training equals an uninterrupted one, the budget holds, a base goes on."""
 
+import contextlib
 import json
+import os
 import re
 import time
 from dataclasses import replace
@@ -9,9 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
+from transformers import modeling_utils
 
 from ttt_core.__main__ import main
-from ttt_core.errors import CheckpointError
+from ttt_core.errors import CheckpointError, ModelError
+from ttt_core.model import checkpoint
+from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import PretrainConfig, pretrain
 
@@ -80,7 +86,7 @@ def test_a_resumed_training_has_the_losses_of_an_uninterrupted_one(data, tmp_pat
 def test_a_torn_checkpoint_is_stepped_over_and_two_are_named(data, tmp_path):
     pretrain(data, tmp_path, config(3))
     (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"torn")
-    with pytest.warns(UserWarning, match="does not match its checksum; the one before it is taken, step 2"):
+    with pytest.warns(UserWarning, match="does not match its checksum; checkpoint.old is taken, step 2"):
         pretrain(data, tmp_path, config(3))
     for name in ("checkpoint", "checkpoint.old"):
         (tmp_path / name / "model.safetensors").write_bytes(b"torn")
@@ -88,8 +94,64 @@ def test_a_torn_checkpoint_is_stepped_over_and_two_are_named(data, tmp_path):
         pretrain(data, tmp_path, config(4))
 
 
+def dying(real, calls):
+    """`real`, which raises KeyboardInterrupt in place of its last call."""
+    left = iter(range(calls - 1))
+
+    def called(*args, **named):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return real(*args, **named)
+
+    return called
+
+
+def test_where_the_newest_checkpoint_is_torn_a_killed_save_leaves_a_whole_one(tmp_path, monkeypatch):
+    net = nn.Linear(2, 2)
+    for step in (1, 2):
+        checkpoint.save_checkpoint(tmp_path, net, [], None, {"step": step})
+    (tmp_path / "checkpoint" / "model.safetensors").write_bytes(b"torn")
+    for where, name, calls in ((os, "replace", 2), (checkpoint, "save_file", 1)):  # the last renaming; the next writing
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(where, name, dying(getattr(where, name), calls))
+            checkpoint.save_checkpoint(tmp_path, net, [], None, {"step": 3})
+        assert checkpoint.load_checkpoint(tmp_path, net, [], None) == {"step": 3}
+
+
+def test_a_killed_save_leaves_no_model_of_old_and_new_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SHARD_SIZE", "10KB")
+    net = GridLM(GridLMConfig(width=32, layers=1, heads=2))
+    old, new = ({name: torch.full_like(w, value) for name, w in net.state_dict().items()} for value in (1, 2))
+    found = set()
+    for where, name in ((modeling_utils, "safe_save_file"), (os, "replace")):
+        for calls in range(1, 9):
+            checkpoint.save_model(net, tmp_path, old)
+            with monkeypatch.context() as patch:
+                patch.setattr(where, name, dying(getattr(where, name), calls))
+                with contextlib.suppress(KeyboardInterrupt):
+                    checkpoint.save_model(net, tmp_path, new)
+            with contextlib.suppress(ModelError):
+                values = {w.unique().item() for w in load_model(tmp_path, device="cpu").net.state_dict().values()}
+                assert len(values) == 1, f"{name} {calls}"
+                found |= values
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2 and found == {1, 2}
+
+
+def test_a_log_line_cut_short_does_not_stop_the_next_call(data, tmp_path):
+    pretrain(data, tmp_path, config(2))
+    with open(tmp_path / "train_log.jsonl", "a") as file:
+        file.write('{"step": 2, "epo')
+    pretrain(data, tmp_path, config(3))
+    assert [entry["step"] for entry in log(tmp_path)] == [1, 2, 3]
+
+
 def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
     pretrain(data, tmp_path, config(1))
+    told = (tmp_path / "checkpoint" / "progress.json").read_text()
+    (tmp_path / "checkpoint" / "progress.json").write_text(told.replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(CheckpointError, match="processes was 2, now 1"):
+        pretrain(data, tmp_path, config(2))
+    (tmp_path / "checkpoint" / "progress.json").write_text(told)
     with pytest.raises(CheckpointError, match="batch_tokens was 128, now 256"):
         pretrain(data, tmp_path, config(2, batch_tokens=256))
     pretrain(data, tmp_path, config(2, save_every_s=1.0))

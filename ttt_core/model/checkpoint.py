@@ -1,9 +1,11 @@
 """Checkpoints of a training: weights, optimiser states and progress, checksummed and replaced as a whole.
 
-A checkpoint is written beside the old one and takes its place by renaming; the old one stays as `checkpoint.old`, so
-that a whole one stands at every moment, and a torn one is stepped over. Safetensors and JSON only.
+A checkpoint is written beside the old one as `checkpoint.tmp` and takes its place by renaming; the old one stays as
+`checkpoint.old`. One of the three is whole at every moment after the first save; one that is torn is stepped over.
+Safetensors and JSON only.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,18 +21,35 @@ from torch import Tensor, nn
 from ttt_core.errors import CheckpointError
 
 SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limited to 16 MiB
-NAMES = ("checkpoint", "checkpoint.old")
+NAMES = ("checkpoint", "checkpoint.tmp", "checkpoint.old")
+FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError)  # of a torn one
+INDEX = "model.safetensors.index.json"
 
 
 def save_model(net: nn.Module, out: Path, weights: dict[str, Tensor] | None = None) -> None:
-    """The weights (of `net`, or those given) in bf16 as a transformers directory in shards."""
+    """The weights (of `net`, or those given) in bf16 as a transformers directory in shards.
+
+    The shards' index goes first and comes back last: a process killed in between leaves no model rather than a mixed one.
+    """
     state = {name: tensor.to(torch.bfloat16) for name, tensor in (weights or net.state_dict()).items()}
-    net.save_pretrained(out, state_dict=state, max_shard_size=SHARD_SIZE)
+    temporary = out / ".model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    net.save_pretrained(temporary, state_dict=state, max_shard_size=SHARD_SIZE)
+    names = sorted((file.name for file in temporary.iterdir()), key=lambda name: name == INDEX)
+    for old in [out / INDEX, *out.glob("model*.safetensors")]:
+        if old.name == INDEX or old.name not in names:
+            old.unlink(missing_ok=True)
+    for name in names:
+        os.replace(temporary / name, out / name)
+    temporary.rmdir()
 
 
 def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None, progress: dict) -> None:
     """Replace `out/checkpoint`; progress: plain JSON values."""
-    temporary = out / "checkpoint.tmp"
+    temporary = out / NAMES[1]
+    with contextlib.suppress(*FAULTS):  # left by a process that was killed: it may be the only whole one
+        _verified(temporary)
+        _put_in_place(out)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     parts = {"model": net.state_dict(), **({"ema": ema} if ema else {})}
@@ -44,7 +63,11 @@ def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor
     for file in temporary.iterdir():
         with open(file, "rb") as stream:
             os.fsync(stream.fileno())
-    new, old = (out / name for name in NAMES)
+    _put_in_place(out)
+
+
+def _put_in_place(out: Path) -> None:
+    new, temporary, old = (out / name for name in NAMES)
     if new.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(new, old)
@@ -52,8 +75,8 @@ def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor
 
 
 def exists(out: Path) -> bool:
-    """Whether a training has left a checkpoint in `out`."""
-    return any((out / name).exists() for name in NAMES)
+    """Whether a training has left a checkpoint in `out`; the beginning of a first one is none."""
+    return any((out / name).exists() for name in ("checkpoint", "checkpoint.old"))
 
 
 def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> dict:
@@ -63,11 +86,11 @@ def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor
         try:
             progress = _verified(folder)
             _restore(folder, net, optimizers, ema)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except FAULTS as error:
             faults.append(f"{folder}: {error}")
             continue
         if faults:
-            warnings.warn(f"checkpoint {faults[0]}; the one before it is taken, step {progress['step']}", stacklevel=2)
+            warnings.warn(f"checkpoint {faults[0]}; {folder.name} is taken, step {progress['step']}", stacklevel=2)
         return progress
     raise CheckpointError(f"checkpoint {'; '.join(faults)}; remove the folder to start anew")
 

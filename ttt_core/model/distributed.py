@@ -30,6 +30,14 @@ class World:
         dist.broadcast(told, src=0, group=self.control)
         return float(told)
 
+    def differs(self, value: float) -> bool:
+        """Whether the processes' values are not the same; every process gets to know."""
+        if self.control is None:
+            return False
+        told = torch.tensor([value, -value], dtype=torch.float64)
+        dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control)
+        return float(told[0]) != -float(told[1])
+
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of `value` over the processes."""
         if self.size > 1:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ttt_core.errors import InputError
+from ttt_core.errors import CheckpointError, InputError
 from ttt_core.model import checkpoint
 from ttt_core.model.corpus import Corpus, held_out_batches
 from ttt_core.model.distributed import World, world
@@ -116,10 +116,13 @@ def pretrain(
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
         settled = {**dataclasses.asdict(config), "corpus": fingerprint(corpus), "base": str(base or "")}
+        settled["processes"] = place.size
         if checkpoint.exists(out):
             stored = checkpoint.load_checkpoint(out, net, optimizers, ema)
             refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
             progress = stored
+        if place.differs(progress["step"]):
+            raise CheckpointError(f"checkpoint in {out}: not the same in all processes; give an --out that they share")
         train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began)
     return out
 

@@ -6,6 +6,7 @@ token), seconds_per_step, tokens_per_s, flop_per_s, utilisation (of matmul_flop_
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,12 @@ def log_entry(progress: dict, stretch: dict, seconds: float, matmul_rate: float)
 
 
 def trim_log(log: Path, step: int) -> None:
-    """Drop the lines after `step`: the training goes on from there."""
+    """Drop the lines after `step`, and a last one that a kill cut short: the training goes on from there."""
     if log.exists():
-        kept = [line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
-        log.write_text("".join(kept))
+        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        temporary = log.with_suffix(".tmp")
+        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        os.replace(temporary, log)
 
 
 def fingerprint(corpus: Corpus) -> str:
@@ -65,10 +68,13 @@ def fingerprint(corpus: Corpus) -> str:
 
 
 def refuse_other(out: Path, stored: dict, asked: dict, may_change: set[str]) -> None:
-    """CheckpointError naming the first option in which the training that left `out` differs from the one asked for."""
+    """CheckpointError naming the first option in which the training that left `out` differs from the one asked for.
+
+    An option that a checkpoint of an older version does not tell is not compared.
+    """
     for name, value in asked.items():
-        if name not in may_change and stored.get(name) != value:
+        if name not in may_change and stored.get(name, value) != value:
             raise CheckpointError(
-                f"checkpoint in {out}: {name} was {stored.get(name)}, now {value}; "
+                f"checkpoint in {out}: {name} was {stored[name]}, now {value}; "
                 "give the same, or another --out and this one as --base"
             )
