@@ -6,6 +6,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from torch import nn
 from transformers import modeling_utils
 
 from ttt_core.__main__ import main
-from ttt_core.errors import CheckpointError, ModelError
+from ttt_core.errors import CheckpointError, InputError, ModelError
 from ttt_core.model import checkpoint
+from ttt_core.model import pretrain as pretraining
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import PretrainConfig, pretrain
@@ -184,6 +186,51 @@ def test_the_budget_and_the_piece_hold_and_the_next_call_goes_on(data, tmp_path)
         load_model(tmp_path, device="cpu")
 
 
+@pytest.fixture
+def clock(data, monkeypatch):
+    """Seconds that pass only where a training reads, takes a step (in `steps`: the first ones) or saves."""
+    told = SimpleNamespace(now=0.0, reading_s=0.0, steps=[], saves=0)
+    read = pretraining.read_corpus
+
+    def reading(*args, **named):
+        told.now += told.reading_s
+        return read(*args, **named)
+
+    def step(*_):
+        told.now += told.steps.pop(0) if told.steps else 1.0
+        return torch.tensor(1.0)
+
+    def save(*_):
+        told.now, told.saves = told.now + 8.0, told.saves + 1
+
+    def now():
+        return told.now
+
+    monkeypatch.setattr(pretraining, "time", SimpleNamespace(monotonic=now, perf_counter=now))
+    for name, replacement in {"read_corpus": reading, "train_step": step, "save_all": save}.items():
+        monkeypatch.setattr(pretraining, name, replacement)
+    return told
+
+
+@pytest.mark.parametrize("save_every_s", [5, 20, 66, 72, 74, 1000])
+def test_saves_of_many_seconds_do_not_overrun_the_budget(data, tmp_path, clock, save_every_s):
+    pretrain(data, tmp_path, config(0, budget_s=100.0, save_every_s=save_every_s))
+    assert 85 < clock.now <= 100
+
+
+def test_where_reading_takes_the_whole_budget_the_first_model_stands_alone(data, tmp_path, clock):
+    clock.reading_s = 95.0
+    pretrain(data, tmp_path, config(0, budget_s=100.0))
+    assert clock.saves == 1 and clock.now == 103
+
+
+@pytest.mark.parametrize(("compiles", "steps"), [(True, 81), (False, 1)])
+def test_compiling_does_not_end_the_piece_but_another_slow_step_does(data, tmp_path, clock, compiles, steps):
+    clock.steps = [100.0]
+    pretrain(data, tmp_path, config(0, budget_s=1e4, piece_s=200.0, save_every_s=1e9, compile=compiles))
+    assert log(tmp_path)[-1]["step"] == steps and clock.now <= 200
+
+
 def test_a_base_gives_weights_and_the_vectors_of_known_tasks(data, tmp_path):
     pretrain(data, tmp_path / "base", config(5))
     trained = load_model(tmp_path / "base", device="cpu").net
@@ -197,7 +244,8 @@ def test_a_base_gives_weights_and_the_vectors_of_known_tasks(data, tmp_path):
 
 def test_averaged_weights_are_the_model_and_resume(data, tmp_path):
     pretrain(data, tmp_path / "whole", config(6, ema=0.9))
-    pretrain(data, tmp_path / "parts", config(6, ema=0.9, piece_s=1e-9))  # nothing but the first save
+    with pytest.raises(InputError, match="piece 1e-09 s: .* no time for a step"):
+        pretrain(data, tmp_path / "parts", config(6, ema=0.9, piece_s=1e-9))  # nothing but the first save
     pretrain(data, tmp_path / "parts", config(6, ema=0.9))
     averaged, raw = (
         load_file(tmp_path / "whole" / n) for n in ("checkpoint/ema.safetensors", "checkpoint/model.safetensors")

@@ -5,10 +5,12 @@ a model directory (bf16 safetensors), `checkpoint/` to resume from, and `train_l
 are (`sources.py`), how they are batched (`corpus.py`, `stream.py`), one step and its optimisers (`step.py`).
 """
 
+import collections
 import contextlib
 import dataclasses
 import json
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from ttt_core.model.stream import Part, ahead, examples
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
+RECENT = 9  # steps whose median tells what the next one takes
 
 
 @dataclass(frozen=True)
@@ -176,9 +179,14 @@ def train(run: Training, progress: dict, began: float) -> None:
         reserve_s = first_save(run, progress) * MARGIN
         trim_log(out / "train_log.jsonl", progress["step"])
     stretch, saved = fresh_stretch(), time.monotonic()
+    progress["seconds"] = time.monotonic() - started
+    share = place.agree(spent(config, progress, reserve_s, began))
+    whole = dataclasses.replace(config, piece_s=math.inf)
+    if share >= 1 and place.agree(spent(whole, progress, reserve_s, began)) < 1:
+        raise InputError(f"piece {config.piece_s:g} s: reading and saving leave no time for a step; give more seconds")
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
     run.net.train()
-    share = place.agree(spent(config, progress, reserve_s, began))
+    first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
     with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
         while share < 1:
             waited = time.perf_counter()
@@ -197,8 +205,10 @@ def train(run: Training, progress: dict, began: float) -> None:
             }
             progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
             bar.update(int(progress["seconds"]) - bar.n)
-            step_s = time.perf_counter() - waited
-            share = place.agree(spent(config, progress, reserve_s + 2 * step_s, began))
+            if progress["step"] > first + 1 or not config.compile:  # the first one compiles
+                recent_s.append(time.perf_counter() - waited)
+            ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
+            share = place.agree(spent(config, progress, reserve_s + ahead_s, began))
             if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
                 stretch["loss"] = place.total(stretch["loss"]) / place.size
                 muon, _ = run.optimizers
@@ -207,6 +217,8 @@ def train(run: Training, progress: dict, began: float) -> None:
                     entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
                     reserve_s = save(run, progress, entry) * MARGIN
                 stretch, saved = fresh_stretch(), time.monotonic()
+                progress["seconds"] = saved - started
+                share = max(share, place.agree(spent(config, progress, reserve_s + ahead_s, began)))
     bar.close()
 
 
