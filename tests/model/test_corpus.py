@@ -6,7 +6,7 @@ import pytest
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.encode import IGNORE
 from ttt_core.arc.tasks import Pair
-from ttt_core.model.corpus import Corpus, length, make_batch, plan_epoch
+from ttt_core.model.corpus import FORMAT, Corpus, length, make_batch, plan_epoch
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,35 @@ def test_lengths_and_answers_foretell_the_batches(corpus):
         assert (batch["labels"] != IGNORE).sum(1).tolist() == plan.answers[indices].tolist()
     changed = (plan.scales > 1) | plan.borders.any(1)
     assert plan.lengths[changed].max() <= 900
+
+
+def test_a_batch_shows_each_pair_turned_as_told_its_free_colours_exchanged_alike_on_both_sides(corpus):
+    free = ((), (1, 2, 3), tuple(range(1, 10)), *[()] * 4)
+    plan = plan_epoch(corpus := Corpus(corpus.task_ids, free, corpus.pairs, ()), 0, 0, 4096, 900)
+    moved = set()
+    for indices in (micro for step in plan.steps for micro in step):
+        batch = make_batch(corpus, plan, indices, task_rng(0, "x"))
+        assert batch["task_ids"].tolist() == [corpus.pairs[i][0] for i in indices]
+        for index, ids, turn in zip(indices, batch["input_ids"], batch["dihedral_ids"].tolist(), strict=True):
+            task, pair = corpus.pairs[index]
+            exchanged = set()
+            for grid, seen in zip((pair.input, pair.output), grids_of(ids), strict=True):
+                turned = np.rot90(grid, turn % 4)
+                turned = turned.T if turn >= 4 else turned
+                assert turned.shape == seen.shape
+                exchanged |= set(zip(turned.ravel().tolist(), seen.ravel().tolist(), strict=True))
+            before, after = zip(*exchanged, strict=True)
+            assert len(exchanged) == len(set(before)) == len(set(after))  # one to one
+            changed = {color for pair in exchanged if pair[0] != pair[1] for color in pair}
+            assert changed <= set(free[task])
+            moved |= {(task, color) for color in changed}
+    assert moved == {(task, color) for task, colors in enumerate(free) for color in colors}
+
+
+def grids_of(ids):
+    """Input and output of a sequence, read from its text."""
+    text = "".join(FORMAT.symbols[i] for i in ids).split("<start>")[1].split("<end>")[0]
+    return [np.array([list(map(int, row)) for row in side.split()]) for side in text.split("<output>")]
 
 
 def test_an_epoch_holds_every_pair_once_and_eight_epochs_all_its_dihedrals(corpus):

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import re
 import time
@@ -16,22 +17,22 @@ from torch import nn
 from transformers import modeling_utils
 
 from ttt_core.__main__ import main
-from ttt_core.errors import CheckpointError, InputError, ModelError
-from ttt_core.model import checkpoint
+from ttt_core.errors import CheckpointError, InputError, ModelError, NonFiniteError
+from ttt_core.model import checkpoint, trainlog
 from ttt_core.model import pretrain as pretraining
+from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.sources import read_corpus
+from ttt_core.model.step import make_optimizers, train_step
+from ttt_core.model.stream import examples
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return write_tasks(tmp_path_factory.mktemp("data"))
-
-
-def write_tasks(folder):
     """A Kaggle-named folder of four tasks: task t{i} turns its 3 x 3 inputs i times."""
-    rng = np.random.default_rng(0)
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     challenges, solutions = {}, {}
     for task in range(4):
         grids = [rng.integers(0, 3, (3, 3)) for _ in range(5)]
@@ -166,8 +167,7 @@ def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
         ("--width 30 --heads 2", "width 30, heads 2: .* give --width 32"),  # 15 channels a head
         ("--width 8 --heads 4", "width 8, heads 4: .* give --width 16"),
         ("--layers 0", "layers 0: give --layers 1 or more"),
-        ("--heads 0", "heads 0: give"),
-        ("--width -4", "width -4: give"),
+        ("--heads -1", "heads -1: give"),
     ],
 )
 def test_a_shape_that_no_model_has_is_refused_by_name(data, tmp_path, capsys, options, told):
@@ -203,10 +203,8 @@ def clock(data, monkeypatch):
     def save(*_):
         told.now, told.saves = told.now + 8.0, told.saves + 1
 
-    def now():
-        return told.now
-
-    monkeypatch.setattr(pretraining, "time", SimpleNamespace(monotonic=now, perf_counter=now))
+    timers = dict.fromkeys(("monotonic", "perf_counter"), lambda: told.now)
+    monkeypatch.setattr(pretraining, "time", SimpleNamespace(**timers))
     for name, replacement in {"read_corpus": reading, "train_step": step, "save_all": save}.items():
         monkeypatch.setattr(pretraining, name, replacement)
     return told
@@ -221,7 +219,7 @@ def test_saves_of_many_seconds_do_not_overrun_the_budget(data, tmp_path, clock, 
 def test_where_reading_takes_the_whole_budget_the_first_model_stands_alone(data, tmp_path, clock):
     clock.reading_s = 95.0
     pretrain(data, tmp_path, config(0, budget_s=100.0))
-    assert clock.saves == 1 and clock.now == 103
+    assert (clock.saves, clock.now) == (1, 103)
 
 
 @pytest.mark.parametrize(("compiles", "steps"), [(True, 81), (False, 1)])
@@ -229,6 +227,43 @@ def test_compiling_does_not_end_the_piece_but_another_slow_step_does(data, tmp_p
     clock.steps = [100.0]
     pretrain(data, tmp_path, config(0, budget_s=1e4, piece_s=200.0, save_every_s=1e9, compile=compiles))
     assert log(tmp_path)[-1]["step"] == steps and clock.now <= 200
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "factor"),
+    [(0, 0.0, 0.25), (1, 0.0, 0.5), (3, 0.1, 1), (99, 0.4, 1), (99, 0.7, 0.5), (99, 1.0, 0), (0, 0.7, 0.125)],
+)
+def test_the_rate_warms_up_stays_and_falls_to_zero(step, share, factor):
+    assert pretraining.schedule(config(0, warmup_steps=4, flat_share=0.4), step, share) == pytest.approx(factor)
+
+
+def test_a_step_that_is_not_finite_changes_nothing(data):
+    corpus, alone = read_corpus(data, max_tokens=512), World(0, 1, torch.device("cpu"))
+    net = pretraining.make_net(corpus, config(1), None, None)
+    optimizers = make_optimizers(net, config(1), alone)
+    *_, parts, _, _ = next(examples(corpus, config(1), alone, {"step": 0, "epoch": 0, "batch": 0}))
+
+    def state():
+        kept = [t for o in optimizers for s in o.state.values() for t in s.values()]
+        return [t.clone() for t in (*net.state_dict().values(), *kept)]
+
+    train_step(net, optimizers, parts, 1.0)
+    before = state()
+    with pytest.raises(NonFiniteError, match="lower the learning rate"):
+        train_step(lambda **batch: SimpleNamespace(loss=net(**batch).loss * math.inf), optimizers, parts, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, state(), strict=True))
+
+
+def test_a_log_line_tells_rates_and_shares_of_its_stretch_alone():
+    stretch = trainlog.fresh_stretch()
+    for loss, lengths in ((1.0, [100, 200]), (3.0, [500])):
+        trainlog.note(stretch, torch.tensor(loss), np.array(lengths), padded=500, flop=1.5e9)
+    stretch["waited_s"] = 0.5
+    so_far = {"step": 9, "epoch": 1, "tokens": 10**6, "flop": 1e15, "seconds": 77.0}
+    assert trainlog.log_entry(so_far, stretch, seconds=2.0, matmul_rate=6e9) == {
+        **so_far, "loss": 2.0, "seconds_per_step": 1.0, "tokens_per_s": 400, "flop_per_s": 1.5e9,
+        "matmul_flop_per_s": 6e9, "utilisation": 0.25, "padding_share": 0.2, "data_wait_share": 0.25,
+    }  # fmt: skip
 
 
 def test_a_base_gives_weights_and_the_vectors_of_known_tasks(data, tmp_path):
