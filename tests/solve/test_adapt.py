@@ -298,6 +298,14 @@ def test_sequences_are_repeated_where_the_preset_says_how_many(count, monkeypatc
         assert len(set(taken)) == (count or 6) and (taken[:3] == taken[3:]) == bool(count)
 
 
+@pytest.mark.parametrize(("kind", "names"), [("linear", {"LlamaMLP", "LlamaRMSNorm"}), ("conv1d", {"NewGELUActivation"})])
+def test_the_slow_parts_of_a_transformers_model_are_replaced(kind, names):
+    net = loaded(kind).net
+    with packing.packed(net, torch.float32):
+        assert {type(module).__name__ for module in net.modules() if "forward" in module.__dict__} == names
+    assert not any("forward" in module.__dict__ for module in net.modules())
+
+
 def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = GraniteConfig(vocab_size=15, num_key_value_heads=2, logits_scaling=8.0, **sizes)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
-from transformers.activations import NewGELUActivation
+from transformers.activations import ACT2FN, NewGELUActivation
 
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.errors import ModelError
@@ -27,6 +27,7 @@ from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
 from ttt_core.model.kernels import Run
 
 ATTENTION = "packed"  # its name among transformers' attention implementations
+SILU = (nn.SiLU, type(ACT2FN["silu"]))  # the latter is transformers' own in later versions
 MAX_GAP = 0.05  # between a packed pass and the model's own, relative: twice what bfloat16 rounds
 CHUNK_LOGITS = 1 << 22  # logits of one chunk of targets at most: 16 MiB in float32
 
@@ -189,7 +190,7 @@ def _rms_norm(module: nn.Module, eps: float, dtype: torch.dtype, x: Tensor) -> T
 
 def _is_swiglu(module: nn.Module) -> bool:
     parts = all(isinstance(getattr(module, name, None), nn.Module) for name in ("gate_proj", "up_proj", "down_proj"))
-    return parts and isinstance(getattr(module, "act_fn", None), nn.SiLU)
+    return parts and isinstance(getattr(module, "act_fn", None), SILU)
 
 
 @functools.cache
