@@ -22,7 +22,13 @@ from ttt_core.solve.adapt import estimate_of, plan_of, trainable
 from ttt_core.solve.fit import Plan, fit
 
 CPU = torch.device("cpu")
-BILLION = {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32}
+BILLION = {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 32,
+    "max_position_embeddings": 131072,
+}
 
 
 def billion() -> dict:

@@ -169,11 +169,15 @@ def test_no_gradient_goes_below_the_lowest_adapted_layer():
     assert all((p.grad is not None) == ("lora" in name) for name, p in model.net.named_parameters())
 
 
-@pytest.mark.parametrize("name", ["conv1d", "linear", "grid"])
+LEARNT = [("conv1d", {}), ("linear", {}), ("linear", {"embedding_lr": 1e-3}), ("grid", {})]
+LEARNT += [("grid", {"method": "full", "optimizer": "muon"})]
+
+
+@pytest.mark.parametrize(("name", "learnt"), LEARNT)
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_the_estimate_is_within_15_percent_of_the_measured_peak(name, checkpoint):
+def test_the_estimate_is_within_15_percent_of_the_measured_peak(name, learnt, checkpoint):
     model = loaded(name, torch.bfloat16, layers=6, width=64)
-    config = AdaptConfig(rank=8, steps=2)
+    config = AdaptConfig(rank=8, steps=2, **learnt)
     rows = stream(model, a_task(sides=(11, 11, 11)), config, task_rng(0, "rows"))
     micro_tokens = 900
     steps = [[next(rows) for _ in range(8)]] * 2
@@ -296,6 +300,18 @@ def test_sequences_are_repeated_where_the_preset_says_how_many(count, monkeypatc
     config = AdaptConfig(steps=6, batch_tokens=1, rank=4, sequences=count)
     with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")):
         assert len(set(taken)) == (count or 6) and (taken[:3] == taken[3:]) == bool(count)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_head_sees_the_places_of_targets_alone(kind):
+    model, seen = loaded(kind), []
+    if kind == "grid":
+        model.net.set_tasks(torch.zeros(8, 32))
+    model.net.get_output_embeddings().register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    batch = packed_of(model, some_rows(model))
+    with packing.packed(model.net, torch.float32):
+        packing.target_loss(model.net, batch)
+    assert seen == [(len(batch.targets), 15)] and len(batch.targets) < 0.8 * len(batch.ids)
 
 
 @pytest.mark.parametrize(("kind", "names"), [("linear", {"LlamaMLP", "LlamaRMSNorm"}), ("conv1d", {"NewGELUActivation"})])
