@@ -61,6 +61,7 @@ def pretrain(
     dropout: Annotated[float, typer.Option(help="share of the residual updates that is dropped")] = 0.0,
     ema: Annotated[float, typer.Option(help="decay of averaged weights, such as 0.999; 0: none")] = 0.0,
     colors: Annotated[str, typer.Option(help="exchanged in views: none, free, outputs_fixed or all (but 0)")] = "free",
+    original_views: Annotated[int, typer.Option(help="of each pair that is not generated, in an epoch")] = 1,
     scale_share: Annotated[float, typer.Option(help="share of the pairs that is enlarged")] = 0.0,
     translate_share: Annotated[float, typer.Option(help="share of the pairs of one size that is moved")] = 0.0,
     compile: Annotated[bool, typer.Option("--compile", help="torch.compile; begins late, pays on a GPU")] = False,

@@ -5,7 +5,7 @@
 
 One process trains and measures one arm on one thread, so that two may run side by side: `default`; `one-axis`, rotary
 positions over the raster alone; `in-context`, demonstrations in the sequence instead of a vector per task; `no-extra`, no
-generated pairs; `no-colours`, no colour permutations; `deep`, 8 layers of width 192. Written to OUT/NAME.json:
+generated pairs; `originals`, eight views of each original pair in an epoch to one of each generated pair; `no-colours`, no colour permutations; `deep`, 8 layers of width 192. Written to OUT/NAME.json:
 tokens, training loss, nats per token of held-out pairs under their tasks' vectors, and, after a short adaptation, outputs
 of the `--tasks` solved and nats per token of their answers. The same command goes on where it was stopped.
 """
@@ -33,7 +33,7 @@ from ttt_core.model.corpus import Corpus, length
 from ttt_core.model.load import load_model
 from ttt_core.model.speed import keep_memory
 
-ARMS = ("default", "one-axis", "in-context", "no-extra", "no-colours", "deep")
+ARMS = ("default", "one-axis", "in-context", "no-extra", "originals", "no-colours", "deep")
 STRIDE, ROLE = 31, 31 * 31  # of the raster: a row end stands behind 30 columns
 SHOWN = 3  # demonstrations in a context at most
 BESIDE, BELOW, FILLER = 12, 11, 14  # symbols of the grid format that no cell has
@@ -137,7 +137,8 @@ def main(
     keep_memory()
     shape = {"width": 192, "layers": 8} if arm == "deep" else {"width": width, "layers": layers}
     config = pretrain.PretrainConfig(
-        budget_s, **shape, max_tokens=max_tokens, colors="none" if arm == "no-colours" else "free"
+        budget_s, **shape, max_tokens=max_tokens, colors="none" if arm == "no-colours" else "free",
+        original_views=8 if arm == "originals" else 1,
     )  # fmt: skip
     challenges, model_dir = read_challenges(data / "arc-agi_evaluation_challenges.json"), out / arm
     named = {"hold_out": named_ids(hold_out), "exclude": named_ids(exclude)}

@@ -1,6 +1,7 @@
 """Training material: a planted leak is refused, and of a challenge file nothing but the demonstrations is learnt."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -115,6 +116,19 @@ def test_a_repeated_pair_is_learnt_once_and_a_kept_out_one_never(place):
     learnt = [pair.input.tolist() for index, pair in told.pairs if told.task_ids[index] == "t0"]
     assert learnt == [pair["input"] for pair in challenges["t0"]["train"][:4]]
     assert [pair.input.tolist() for _, pair in told.held_out] == [test["input"]]
+
+
+def test_original_pairs_stand_as_often_as_is_said_and_generated_ones_once(place):
+    made = {"t0": [{"input": g, "output": g} for g in grids(20)]}
+    (place / "extra.json").write_text(json.dumps(made))
+    once, often = (
+        read_corpus(place, place / "extra.json", max_tokens=99, original_views=n, hold_out=frozenset(["t1"]))
+        for n in (1, 3)
+    )
+    counts = Counter(pair.input.tobytes() for _, pair in often.pairs)
+    assert all(counts[np.array(g, np.uint8).tobytes()] == 1 for g in grids(20))
+    assert sorted(counts.values()) == [1] * 5 + [3] * 9 and len(once.pairs) == 14
+    assert len(often.held_out) == len(once.held_out) == 1
 
 
 def test_generated_pairs_come_as_one_file_or_as_a_folder(place):

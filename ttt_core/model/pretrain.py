@@ -55,6 +55,7 @@ class PretrainConfig:
     dropout: float = 0.0
     ema: float = 0.0  # decay a step of averaged weights, which are then the model; 0: none
     colors: str = "free"  # see sources.permutable
+    original_views: int = 1  # of each pair that is not generated, in an epoch
     scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
     translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
     compile: bool = False  # torch.compile; takes minutes to begin
@@ -67,9 +68,9 @@ class PretrainConfig:
             raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
         if self.colors not in COLOR_RULES:
             raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")
-        for name in ("width", "layers", "heads"):
+        for name in ("width", "layers", "heads", "original_views"):
             if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: give --{name} 1 or more")
+                raise InputError(f"{name} {getattr(self, name)}: give --{name.replace('_', '-')} 1 or more")
         head, rest = divmod(self.width, self.heads)
         if rest or head % 2 or head < 4:  # rows and columns turn a pair of channels each, see gridlm.axis_dims
             raise InputError(
@@ -108,6 +109,7 @@ def pretrain(
         max_tokens=config.max_tokens,
         transductive=transductive,
         colors=config.colors,
+        original_views=config.original_views,
         hold_out=hold_out,
         exclude=exclude,
         guard=guard,

@@ -30,13 +30,15 @@ def read_corpus(
     max_tokens: int,
     transductive: Path | None = None,
     colors: str = "free",
+    original_views: int = 1,
     hold_out: frozenset[str] = frozenset(),
     exclude: frozenset[str] = frozenset(),
     guard: Path | None = None,
 ) -> Corpus:
     """Training tasks of `data` (all their pairs) with `extra` pairs of the same tasks, and the demonstrations of `transductive`.
 
-    Equal pairs of one task are taken once, sequences above max_tokens dropped. hold_out: ids of tasks whose test pairs
+    Equal pairs of one task are taken once, sequences above max_tokens dropped. original_views: how often a pair that is not
+    generated stands in the corpus, for as many views of it an epoch. hold_out: ids of tasks whose test pairs
     (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether.
     guard: challenge file that must share neither a task id nor a pair with what is learnt, InputError if it does; but
     its own demonstrations may be, where it is `transductive` itself.
@@ -65,6 +67,7 @@ def read_corpus(
         free.append(permutable(originals, colors))
         every = distinct((*kept_out, *originals, *generated.get(task.id, ())))
         learnt = every[len(kept_out) :]  # without repetitions of what is kept out
+        learnt += learnt[: len(distinct(originals))] * (original_views - 1)
         pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
         held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
     if not pairs:
