@@ -5,9 +5,10 @@
 
 One process trains and measures one arm on one thread, so that two may run side by side: `default`; `one-axis`, rotary
 positions over the raster alone; `in-context`, demonstrations in the sequence instead of a vector per task; `no-extra`, no
-generated pairs; `originals`, eight views of each original pair in an epoch to one of each generated pair; `no-colours`, no colour permutations; `deep`, 8 layers of width 192. Written to OUT/NAME.json:
-tokens, training loss, nats per token of held-out pairs under their tasks' vectors, and, after a short adaptation, outputs
-of the `--tasks` solved and nats per token of their answers. The same command goes on where it was stopped.
+generated pairs; `originals`, eight views of each original pair in an epoch to one of each generated pair; `no-colours`, no
+colour permutations; `deep`, 8 layers of width 192. Written to OUT/NAME.json: tokens, training loss, nats per token of
+held-out pairs under their tasks' vectors, and, after a short adaptation, outputs of the `--tasks` solved and nats per
+token of their answers. The same command goes on where it was stopped.
 """
 
 import contextlib

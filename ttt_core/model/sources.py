@@ -65,9 +65,9 @@ def read_corpus(
         kept_out = distinct(task.test) if task.id in hold_out else []
         originals = task.train if kept_out else (*task.train, *task.test)
         free.append(permutable(originals, colors))
-        every = distinct((*kept_out, *originals, *generated.get(task.id, ())))
-        learnt = every[len(kept_out) :]  # without repetitions of what is kept out
-        learnt += learnt[: len(distinct(originals))] * (original_views - 1)
+        own = distinct((*kept_out, *originals))
+        every = distinct((*own, *generated.get(task.id, ())))
+        learnt = own[len(kept_out) :] * original_views + every[len(own) :]  # nothing of what is kept out
         pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
         held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
     if not pairs:
