@@ -21,11 +21,12 @@ from transformers import (
 from ttt_core.arc.augment import Augmentation, task_rng, view
 from ttt_core.arc.encode import DIGITS, GridFormat
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import AdaptConfig
+from ttt_core.config import AdaptConfig, preset
 from ttt_core.errors import ModelError
 from ttt_core.model import lora, memory, optim, packing
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
+from ttt_core.run.worker import load_solver
 from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, for_inference, trainable
 from ttt_core.solve.feed import (
@@ -260,9 +261,27 @@ def test_a_step_that_failed_is_taken_again_with_the_same_sequences(monkeypatch):
 
 def test_memory_that_ends_in_the_first_optimizer_step_leaves_the_weights_as_they_were(monkeypatch):
     model = loaded("linear", torch.float16)
-    monkeypatch.setattr(optim.Muon, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA error: out of memory")))
     config = AdaptConfig(method="full", optimizer="muon", steps=3, batch_tokens=300, lr=1e-2, max_memory_gib=100)
     before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
+    real, calls = optim.Muon.step, []
+
+    def once_out_of_memory(self, closure=None):
+        calls.append(1)
+        if len(calls) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        real(self, closure)
+
+    moved = []
+    for step in (None, once_out_of_memory):
+        with monkeypatch.context() as patch:
+            if step:
+                patch.setattr(optim.Muon, "step", step)
+            with adapted(model, LONG, dataclasses.replace(config, batch_tokens=4000), task_rng(0, "a"), 1e18) as done:
+                assert done.steps == 3
+                norms = {name: p for name, p in model.net.named_parameters() if p.ndim == 1}  # AdamW's
+                moved.append(torch.cat([p - before[name].float() for name, p in norms.items()]))
+    assert len(calls) == 4 and (moved[0] - moved[1]).norm() < 0.1 * moved[0].norm(), "AdamW took a step too many"
+    monkeypatch.setattr(optim.Muon, "step", lambda *_: (_ for _ in ()).throw(RuntimeError("CUDA error: out of memory")))
     with adapted(model, a_task(sides=(2, 3)), config, task_rng(0, "a"), float("inf")) as adaptation:
         assert adaptation.steps == 0 and "memory" in adaptation.note
         assert all(torch.equal(p.half(), before[name]) for name, p in model.net.named_parameters()), "AdamW stepped"
@@ -322,14 +341,28 @@ def test_the_slow_parts_of_a_transformers_model_are_replaced(kind, names):
     assert not any("forward" in module.__dict__ for module in net.modules())
 
 
-def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others():
+def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others(monkeypatch):
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = GraniteConfig(vocab_size=15, num_key_value_heads=2, logits_scaling=8.0, **sizes)
     net = GraniteForCausalLM._from_config(config, attn_implementation="sdpa").eval()
-    model = dataclasses.replace(loaded("linear"), net=net)
-    with pytest.raises(ModelError, match="GraniteForCausalLM: its logits"):
-        with adapted(model, a_task(), AdaptConfig(steps=1), task_rng(0, "a"), float("inf")):
-            pass
+    with pytest.raises(ModelError, match="GraniteForCausalLM: packed logits differ"):
+        packing.refuse_unequal(net, torch.float32)
+    for kind in KINDS:
+        for dtype in (torch.float32, torch.bfloat16):
+            packing.refuse_unequal(loaded(kind, dtype).net, dtype)
+    monkeypatch.setattr(packing, "_attention", lambda module, query, key, value, *_, **__: (value.transpose(1, 2), None))
+    with pytest.raises(ModelError, match="GPT2LMHeadModel: packed logits differ"):
+        packing.refuse_unequal(loaded("conv1d").net, torch.float32)
+
+
+def test_the_worker_refuses_such_a_model_when_it_is_loaded(tmp_path):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    GraniteForCausalLM(GraniteConfig(vocab_size=15, num_key_value_heads=2, **sizes, logits_scaling=8.0)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(ModelError, match="adapt.method=none"):
+        load_solver(str(tmp_path), "cpu", preset("marc"))
+    load_solver(str(tmp_path), "cpu", preset("marc", ["adapt.method=none"]))
 
 
 def test_a_sliding_window_bounds_the_context():

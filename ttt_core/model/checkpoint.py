@@ -80,7 +80,7 @@ def exists(out: Path) -> bool:
 
 
 def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> dict:
-    """Put weights and states back from the newest whole checkpoint; returns the progress. CheckpointError if none is whole."""
+    """Put weights and states back from the first whole one of NAMES; returns the progress. CheckpointError if none is whole."""
     faults = []
     for folder in (out / name for name in NAMES if (out / name).exists()):
         try:

@@ -96,7 +96,7 @@ def pretrain(
     exclude: frozenset[str] = frozenset(),
     guard: Path | None = None,
 ) -> Path:
-    """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory at all later times.
+    """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory but for the moment of a save.
 
     transductive: challenge file whose demonstrations are learnt too. base: model directory to start from, each task it
     knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak.

@@ -51,11 +51,14 @@ def load_solver(model: str, device: str, config: Config, adapters: str | None = 
     adapters: folder in which each task's adaptation is kept.
     """
     from ttt_core.model.load import load_model
+    from ttt_core.model.packing import refuse_unequal
     from ttt_core.model.speed import keep_memory
     from ttt_core.solve.task import solve_task, solve_tasks
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
+    if config.adapt.method != "none":
+        refuse_unequal(loaded.net, loaded.dtype)
     if loaded.device.type == "cpu":  # a GPU's worker gives back what loading took
         keep_memory()
     kept = Path(adapters) if adapters else None

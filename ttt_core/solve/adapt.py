@@ -21,7 +21,6 @@ from ttt_core.config import AdaptConfig
 from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
-from ttt_core.model.packing import refuse_unequal
 from ttt_core.solve import saved
 from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
@@ -87,8 +86,8 @@ def for_inference(model: LoadedModel):
     A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
     bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
     """
-    norm = next(p for p in model.net.parameters() if p.ndim == 1)  # has the dtype of the stored model, or is trained
-    if norm.dtype != torch.float32:
+    norms = (p for p in model.net.parameters() if p.ndim == 1)  # have the stored dtype, or are trained with all the rest
+    if next(norms, model.net.get_input_embeddings().weight).dtype != torch.float32:
         yield
         return
     adapters = lora.adapter_layers(model.net)
@@ -195,8 +194,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
 
 @functools.lru_cache(maxsize=4)
 def estimate_of(model: LoadedModel, config: AdaptConfig, checkpoint: bool) -> memory.Estimate:
-    """Made once for a model and its options; see `model/memory.py`. ModelError if it cannot be trained packed."""
-    refuse_unequal(model.net, model.dtype)
+    """Made once for a model and its options; see `model/memory.py`."""
     before = {p: p.nbytes for p in model.net.parameters()}
     with trainable(model, "", config, 0) as groups:
         narrow = sum(p.nbytes for p, size in before.items() if p.nbytes < size)  # beside the originals

@@ -94,6 +94,9 @@ def fit(
         if note != OUT_OF_MEMORY:
             break
         _free(model, state)
+        if not state.losses:  # the optimisers may have begun their states, and moved something
+            _copy(parameters, state.good)
+            state.optimizers = make_optimizers(groups, config)
         smaller = less(plan, rows)
         if smaller is None:  # what the steps before this one have learnt stays; without any, the model is unadapted
             break
@@ -103,8 +106,8 @@ def fit(
     if note == NO_ROWS and shortened:
         note = OUT_OF_MEMORY
     rolled_back = note == DIVERGED
-    if rolled_back or not state.losses:  # a first step that fails half-way has moved something
-        _restore(parameters, state.good)
+    if rolled_back:
+        _copy(parameters, state.good)
         state.losses = state.losses[: state.good_step]
     return Adaptation(first + len(state.losses), tuple(state.losses), rolled_back, plan, note)
 
@@ -186,18 +189,18 @@ def less(plan: Plan, rows: list[Row]) -> Plan | None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is CUDA's, CPU's or Python's way of saying so."""
     words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 @torch.no_grad()
 def _keep(state: _State) -> None:
     state.good = state.good or [torch.empty_like(p) for p in state.parameters]  # taken once: later there may be no room
-    _restore(state.good, state.parameters)
+    _copy(state.good, state.parameters)
     state.good_step = len(state.losses)
 
 
 @torch.no_grad()
-def _restore(parameters, values) -> None:
+def _copy(parameters, values) -> None:
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
 
