@@ -303,7 +303,9 @@ def test_in_float16_an_overflow_holds_back_every_optimizer(monkeypatch):
 
     monkeypatch.setattr(fit, "target_loss", once_infinite)
     with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
-        assert len(adaptation.losses) == 2 and sorted(map(str, steps)) == sorted(map(str, (optim.Muon, torch.optim.AdamW)))
+        assert len(adaptation.losses) == 2 and sorted(map(str, steps)) == sorted(
+            map(str, (optim.Muon, torch.optim.AdamW))
+        )
         assert all(torch.isfinite(p).all() for p in model.net.parameters())
 
 
@@ -333,7 +335,9 @@ def test_the_head_sees_the_places_of_targets_alone(kind):
     assert seen == [(len(batch.targets), 15)] and len(batch.targets) < 0.8 * len(batch.ids)
 
 
-@pytest.mark.parametrize(("kind", "names"), [("linear", {"LlamaMLP", "LlamaRMSNorm"}), ("conv1d", {"NewGELUActivation"})])
+@pytest.mark.parametrize(
+    ("kind", "names"), [("linear", {"LlamaMLP", "LlamaRMSNorm"}), ("conv1d", {"NewGELUActivation"})]
+)
 def test_the_slow_parts_of_a_transformers_model_are_replaced(kind, names):
     net = loaded(kind).net
     with packing.packed(net, torch.float32):
@@ -350,16 +354,18 @@ def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_other
     for kind in KINDS:
         for dtype in (torch.float32, torch.bfloat16):
             packing.refuse_unequal(loaded(kind, dtype).net, dtype)
-    monkeypatch.setattr(packing, "_attention", lambda module, query, key, value, *_, **__: (value.transpose(1, 2), None))
+    monkeypatch.setattr(
+        packing, "_attention", lambda module, query, key, value, *_, **__: (value.transpose(1, 2), None)
+    )
     with pytest.raises(ModelError, match="GPT2LMHeadModel: packed logits differ"):
         packing.refuse_unequal(loaded("conv1d").net, torch.float32)
 
 
 def test_the_worker_refuses_such_a_model_when_it_is_loaded(tmp_path):
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    GraniteForCausalLM(GraniteConfig(vocab_size=15, num_key_value_heads=2, **sizes, logits_scaling=8.0)).save_pretrained(
-        tmp_path
-    )
+    GraniteForCausalLM(
+        GraniteConfig(vocab_size=15, num_key_value_heads=2, **sizes, logits_scaling=8.0)
+    ).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="adapt.method=none"):
         load_solver(str(tmp_path), "cpu", preset("marc"))
     load_solver(str(tmp_path), "cpu", preset("marc", ["adapt.method=none"]))
