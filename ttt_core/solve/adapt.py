@@ -86,10 +86,9 @@ def for_inference(model: LoadedModel):
     A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
     bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
     """
-    norms = (
-        p for p in model.net.parameters() if p.ndim == 1
-    )  # have the stored dtype, or are trained with all the rest
-    if next(norms, model.net.get_input_embeddings().weight).dtype != torch.float32:
+    # Norms keep the dtype in which the model is stored, but where they are trained with all the rest.
+    norm = next((p for p in model.net.parameters() if p.ndim == 1), model.net.get_input_embeddings().weight)
+    if norm.dtype != torch.float32:
         yield
         return
     adapters = lora.adapter_layers(model.net)
