@@ -64,7 +64,9 @@ def pretrain(
     original_views: Annotated[int, typer.Option(help="of each pair that is not generated, in an epoch")] = 1,
     scale_share: Annotated[float, typer.Option(help="share of the pairs that is enlarged")] = 0.0,
     translate_share: Annotated[float, typer.Option(help="share of the pairs of one size that is moved")] = 0.0,
-    compile: Annotated[bool, typer.Option("--compile", help="torch.compile; a minute or more to begin, then faster")] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="torch.compile; a minute or more to begin, then faster")
+    ] = False,
     save_every_s: Annotated[float, typer.Option(help="seconds between checkpoints")] = 120.0,
     piece_s: Annotated[float, typer.Option(help="seconds of this call; the next call goes on")] = float("inf"),
     seed: int = 0,

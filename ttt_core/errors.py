@@ -1,5 +1,8 @@
 """The closed set of errors a user can meet. Each message names the thing, the value and the remedy."""
 
+# How CUDA, cuBLAS and torch's CPU allocator say that memory has ended.
+MEMORY_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 class TTTError(Exception):
     """Base of every error this library raises on purpose."""

@@ -31,12 +31,12 @@ from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, for_inference, trainable
 from ttt_core.solve.feed import (
     batch_of,
-    context_tokens,
     longest_of,
     micro_batches,
     packed_of,
     stream,
     target_logits,
+    training_tokens,
 )
 
 CPU = torch.device("cpu")
@@ -243,14 +243,20 @@ def out_of_memory_above(monkeypatch, tokens, checkpointed_tokens):
     return seen
 
 
-def test_a_step_that_failed_is_taken_again_with_the_same_sequences(monkeypatch):
-    model, real, taken = loaded("linear"), fit.train_step, []
+def rows_taken(monkeypatch):
+    """Of every step that is tried from now on, the tokens of its rows."""
+    real, taken = fit.train_step, []
 
     def noted(model, rows, *rest):
         taken.append([row.ids.tobytes() for row, _ in rows])
         return real(model, rows, *rest)
 
     monkeypatch.setattr(fit, "train_step", noted)
+    return taken
+
+
+def test_a_step_that_failed_is_taken_again_with_the_same_sequences(monkeypatch):
+    model, taken = loaded("linear"), rows_taken(monkeypatch)
     config = AdaptConfig(steps=3, batch_tokens=4000, rank=4, max_memory_gib=100)
     for limit in (1 << 20, 1500):
         out_of_memory_above(monkeypatch, limit, limit)
@@ -311,16 +317,10 @@ def test_in_float16_an_overflow_holds_back_every_optimizer(monkeypatch):
 
 @pytest.mark.parametrize("count", [3, 0])
 def test_sequences_are_repeated_where_the_preset_says_how_many(count, monkeypatch):
-    model, real, taken = loaded("linear"), fit.train_step, []
-
-    def noted(model, rows, *rest):
-        taken.extend(row.ids.tobytes() for row, _ in rows)
-        return real(model, rows, *rest)
-
-    monkeypatch.setattr(fit, "train_step", noted)
+    model, taken = loaded("linear"), rows_taken(monkeypatch)
     config = AdaptConfig(steps=6, batch_tokens=1, rank=4, sequences=count)
     with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")):
-        assert len(set(taken)) == (count or 6) and (taken[:3] == taken[3:]) == bool(count)
+        assert len({ids for [ids] in taken}) == (count or 6) and (taken[:3] == taken[3:]) == bool(count)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -345,12 +345,17 @@ def test_the_slow_parts_of_a_transformers_model_are_replaced(kind, names):
     assert not any("forward" in module.__dict__ for module in net.modules())
 
 
-def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others(monkeypatch):
+@pytest.fixture
+def granite():
+    """A model that divides its logits by 8."""
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
     config = GraniteConfig(vocab_size=15, num_key_value_heads=2, logits_scaling=8.0, **sizes)
-    net = GraniteForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+    return GraniteForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+
+
+def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_others(granite, monkeypatch):
     with pytest.raises(ModelError, match="GraniteForCausalLM: packed logits differ"):
-        packing.refuse_unequal(net, torch.float32)
+        packing.refuse_unequal(granite, torch.float32)
     for kind in KINDS:
         for dtype in (torch.float32, torch.bfloat16):
             packing.refuse_unequal(loaded(kind, dtype).net, dtype)
@@ -361,22 +366,19 @@ def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_other
         packing.refuse_unequal(loaded("conv1d").net, torch.float32)
 
 
-def test_the_worker_refuses_such_a_model_when_it_is_loaded(tmp_path):
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-    GraniteForCausalLM(
-        GraniteConfig(vocab_size=15, num_key_value_heads=2, **sizes, logits_scaling=8.0)
-    ).save_pretrained(tmp_path)
+def test_the_worker_refuses_such_a_model_when_it_is_loaded(granite, tmp_path):
+    granite.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="adapt.method=none"):
         load_solver(str(tmp_path), "cpu", preset("marc"))
     load_solver(str(tmp_path), "cpu", preset("marc", ["adapt.method=none"]))
 
 
-def test_a_sliding_window_bounds_the_context():
+def test_a_sliding_window_bounds_what_is_trained_on():
     model = loaded("linear")
     model.net.config.sliding_window = 512
-    assert context_tokens(model) == 512
+    assert training_tokens(model) == 512
     model.net.config.use_sliding_window = False
-    assert context_tokens(model) == 4096
+    assert training_tokens(model) == 4096
 
 
 LONG = a_task(sides=(12, 12, 12))  # of 938 and 940 tokens

@@ -76,7 +76,7 @@ def _put_in_place(out: Path) -> None:
 
 def exists(out: Path) -> bool:
     """Whether a training has left a checkpoint in `out`; the beginning of a first one is none."""
-    return any((out / name).exists() for name in ("checkpoint", "checkpoint.old"))
+    return any((out / name).exists() for name in NAMES[::2])
 
 
 def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> dict:

@@ -106,6 +106,12 @@ def compute_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Within the context products are computed in `dtype`; it does nothing for float32."""
+    is_low = dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(device.type, dtype if is_low else torch.bfloat16, enabled=is_low)
+
+
 def trim_vocabulary(net: nn.Module, token_ids: list[int]) -> None:
     """Cut the input embedding and output head (tied or not) of `net` to the rows `token_ids`, in this order, in place.
 

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.config import AdaptConfig
 from ttt_core.model.gridlm import GridLM
+from ttt_core.model.load import autocast
 from ttt_core.model.optim import state_bytes
 from ttt_core.model.packing import Packed, blocks_of, pack, packed, target_loss
 
@@ -95,7 +96,7 @@ def estimate(
 def _peak(net: nn.Module, dtype: torch.dtype, parameters, depth: int, tokens: int, checkpoint: bool) -> int:
     """Bytes that the second of two micro-batches of one sequence adds at its peak, gradients of the first included."""
     device = next(net.parameters()).device
-    blocks, low = blocks_of(net), dtype in (torch.bfloat16, torch.float16)
+    blocks = blocks_of(net)
     cut = list(blocks[depth:])
     batch, meter = _sample(net, tokens, device), Meter()
     try:
@@ -105,7 +106,7 @@ def _peak(net: nn.Module, dtype: torch.dtype, parameters, depth: int, tokens: in
         with packed(net, dtype, checkpoint), meter:
             for _ in range(2):
                 meter.peak = meter.now
-                with torch.autocast(device.type, dtype if low else torch.bfloat16, enabled=low):
+                with autocast(device, dtype):
                     loss = target_loss(net, batch)
                 loss.backward()
                 del loss

@@ -25,6 +25,7 @@ from ttt_core.errors import ModelError
 from ttt_core.model import kernels
 from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
 from ttt_core.model.kernels import Run
+from ttt_core.model.load import autocast
 
 ATTENTION = "packed"  # its name among transformers' attention implementations
 SILU = (nn.SiLU, type(ACT2FN["silu"]))  # the latter is transformers' own in later versions
@@ -145,8 +146,8 @@ def refuse_unequal(net: nn.Module, dtype: torch.dtype) -> None:
         return
     places, vocabulary = [np.arange(n) for n in (5, 12)], net.get_input_embeddings().num_embeddings
     rows = [Sequence(p % vocabulary, np.where(p > 0, p % vocabulary, IGNORE), p) for p in places]
-    batch, low, fault = pack(rows, [0, 0], net.device), dtype in (torch.bfloat16, torch.float16), ""
-    with torch.autocast(net.device.type, dtype if low else torch.bfloat16, enabled=low):
+    batch, fault = pack(rows, [0, 0], net.device), ""
+    with autocast(net.device, dtype):
         parts = batch.ids.split([len(row) for row in rows])
         own = torch.cat([net(input_ids=ids[None], use_cache=False).logits[0, :-1] for ids in parts])
         try:

@@ -32,7 +32,7 @@ import numpy as np
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, from_dict
-from ttt_core.errors import TTTError
+from ttt_core.errors import MEMORY_WORDS, TTTError
 from ttt_core.run.store import result_to_dict
 
 SOLVER = "ttt_core.run.worker:load_solver"
@@ -42,7 +42,7 @@ POLL_S = 0.1
 Solver = Callable[[list[Task], Config, int, float, Callable[[str], None]], list[TaskResult]]
 
 _SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by name: torch is not imported here
-_SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", "out of memory", "can't allocate memory")
+_SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", *MEMORY_WORDS)
 
 
 def load_solver(model: str, device: str, config: Config, adapters: str | None = None) -> Solver:

@@ -22,7 +22,7 @@ from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import saved
-from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
+from ttt_core.solve.feed import longest_of, step_rows, stream, training_tokens
 from ttt_core.solve.fit import Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
@@ -57,7 +57,7 @@ def adapted(
 def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder: Path | None, groups, seed: int):
     """Train `groups`, from and into `folder` where there is one."""
     net, parameters = model.net, [p for group in groups for p in group["params"]]
-    first, note, own = 0, "", ""
+    first, note, own, unkept = 0, "", "", ""
     if folder is not None:
         own = saved.identity(model, task, config, seed)
         start, note = saved.resume(folder, net, parameters, own)
@@ -75,8 +75,7 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
     if folder is not None and done.losses:
         loss = float(np.mean(done.losses[-saved.RECENT :]))
         unkept = saved.keep(folder, net, parameters, saved.Saved(done.steps, loss), own)
-        note = "; ".join(filter(None, (note, unkept)))
-    return dataclasses.replace(done, note="; ".join(filter(None, (note, done.note))))
+    return dataclasses.replace(done, note="; ".join(filter(None, (note, unkept, done.note))))
 
 
 @contextlib.contextmanager
@@ -190,7 +189,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
         tokens = guess.tokens(limit)
         if tokens >= longest:
             break
-    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
+    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(training_tokens(model), tokens))))
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from ttt_core.arc.augment import Augmentation
 from ttt_core.arc.encode import IGNORE, NO_LIMIT, Sequence
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
+from ttt_core.model import load
 from ttt_core.model.corpus import collate
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.packing import Packed, pack
@@ -37,9 +38,9 @@ def stream(
 
 
 def longest_of(model: LoadedModel, task: Task, config: AdaptConfig) -> int:
-    """Tokens of the longest training sequence, which a view that turns grids on their side may lengthen."""
+    """Tokens of the longest training sequence; a view that turns grids on their side may be the longer one."""
     views = [augment.view(Augmentation(dihedral), task) for dihedral in (0, 1)]
-    rows = [row for view in views for row in model.format.training(view, config.targets, context_tokens(model))]
+    rows = [row for view in views for row in model.format.training(view, config.targets, training_tokens(model))]
     return max(map(len, rows), default=1)
 
 
@@ -72,13 +73,16 @@ def packed_of(model: LoadedModel, rows: list[Row]) -> Packed:
 
 
 def context_tokens(model: LoadedModel) -> int:
-    """The longest sequence that the model has positions for, and whose tokens all see one another."""
-    if model.format.name == "grid":
-        return NO_LIMIT
-    config = model.net.config
+    """The longest sequence that the model has positions for."""
+    limit = getattr(model.net.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and model.format.name != "grid" else NO_LIMIT
+
+
+def training_tokens(model: LoadedModel) -> int:
+    """The longest sequence to train on: packed attention knows no sliding window, so none that is longer than one."""
+    config, context = model.net.config, context_tokens(model)
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    limits = (getattr(config, "max_position_embeddings", None), window)
-    return min((limit for limit in limits if isinstance(limit, int)), default=NO_LIMIT)
+    return min(window, context) if isinstance(window, int) else context
 
 
 def batch_of(model: LoadedModel, rows: list[Sequence], dihedrals: list[int], left: bool = False) -> dict[str, Tensor]:
@@ -103,5 +107,4 @@ def target_logits(model: LoadedModel, batch: dict[str, Tensor]) -> tuple[Tensor,
 
 def autocast(model: LoadedModel):
     """The precision in which the model computes."""
-    low = model.dtype in (torch.bfloat16, torch.float16)
-    return torch.autocast(model.device.type, model.dtype if low else torch.bfloat16, enabled=low)
+    return load.autocast(model.device, model.dtype)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ttt_core.config import AdaptConfig
+from ttt_core.errors import MEMORY_WORDS
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers, rate
 from ttt_core.model.packing import packed, target_loss
@@ -188,8 +189,7 @@ def less(plan: Plan, rows: list[Row]) -> Plan | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is CUDA's, CPU's or Python's way of saying so."""
-    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in MEMORY_WORDS)
 
 
 @torch.no_grad()
@@ -200,9 +200,9 @@ def _keep(state: _State) -> None:
 
 
 @torch.no_grad()
-def _copy(parameters, values) -> None:
-    for parameter, value in zip(parameters, values, strict=True):
-        parameter.copy_(value)
+def _copy(into: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    for target, value in zip(into, values, strict=True):
+        target.copy_(value)
 
 
 def _free(model: LoadedModel, state: _State) -> None:

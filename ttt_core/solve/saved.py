@@ -68,7 +68,10 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
 
 
 def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identity: str) -> str:
-    """Save as last, and as best unless a better one of this identity is there. A full disk ends no adaptation: returns why it is not kept."""
+    """Save as last, and as best unless a better one of this identity is there.
+
+    A full disk ends no adaptation: returned is why it is not kept, or "".
+    """
     try:
         save(directory, LAST, net, parameters, saved, identity)
         if _is_best(directory, saved, identity):
