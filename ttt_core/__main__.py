@@ -53,7 +53,7 @@ def pretrain(
     width: Annotated[int, typer.Option(help="model width")] = 256,
     layers: Annotated[int, typer.Option(help="number of layers")] = 4,
     heads: Annotated[int, typer.Option(help="number of attention heads")] = 4,
-    batch_tokens: Annotated[int, typer.Option(help="tokens of a step, padding included, in each process")] = 4096,
+    batch_tokens: Annotated[int, typer.Option(help="tokens of a step in each process")] = 4096,
     max_tokens: Annotated[int, typer.Option(help="longer pairs are left out; 1863 keeps all")] = 512,
     muon_lr: Annotated[float, typer.Option(help="peak rate of the layers' matrices")] = 0.02,
     lr: Annotated[float, typer.Option(help="peak rate of embeddings, norms and head")] = 2e-3,
@@ -64,6 +64,9 @@ def pretrain(
     original_views: Annotated[int, typer.Option(help="of each pair that is not generated, in an epoch")] = 1,
     scale_share: Annotated[float, typer.Option(help="share of the pairs that is enlarged")] = 0.0,
     translate_share: Annotated[float, typer.Option(help="share of the pairs of one size that is moved")] = 0.0,
+    packed: Annotated[
+        bool | None, typer.Option(help="rows of sequences end to end instead of padded batches; else on a GPU alone")
+    ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile; a minute or more to begin, then faster")
     ] = False,

@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.distributed import World
-from ttt_core.model.pretrain import PretrainConfig, make_net
+from ttt_core.model.pretrain import PretrainConfig, callable_of, make_net
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import make_optimizers, train_step
-from ttt_core.model.stream import ahead, examples
+from ttt_core.model.stream import ahead, examples, on_device
 
 
 def measure(config: PretrainConfig, steps: int) -> dict:
@@ -39,8 +39,8 @@ def measure(config: PretrainConfig, steps: int) -> dict:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
     net = make_net(corpus, config, None, None).to(device).train()
-    model = torch.compile(net, dynamic=True) if config.compile else net
     alone = World(0, 1, device)
+    model = callable_of(net, config, alone)
     optimizers = make_optimizers(net, config, alone)
     start = {"step": 0, "epoch": 0, "batch": 0}
     for _ in range(2):
@@ -51,7 +51,7 @@ def measure(config: PretrainConfig, steps: int) -> dict:
                 began = time.perf_counter()
                 *_, parts, lengths, answers = next(stream)
                 got = time.perf_counter()
-                parts = [({name: x.to(device) for name, x in batch.items()}, weight) for batch, weight in parts]
+                parts = [(on_device(batch, device), weight) for batch, weight in parts]
                 float(train_step(model, optimizers, parts, config.clip_norm))
                 rates.append(rate)
                 seconds, waited = seconds + time.perf_counter() - began, waited + got - began

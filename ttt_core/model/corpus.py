@@ -1,9 +1,12 @@
-"""The pretraining corpus cut into views and steps: each epoch another view of every pair, like lengths together.
+"""The pretraining corpus cut into views and steps: each epoch another view of every pair.
+
+A step is made of padded micro-batches of like lengths, or of packed rows: sequences end to end.
 
 A pair's view is drawn per epoch (dihedral, scale, border) or per step (colours) from (seed, epoch) and (seed, step)
 alone, so that training resumes exactly and data can be made ahead. Not here: where pairs come from (`sources.py`).
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,10 +15,11 @@ import torch
 
 from ttt_core.arc import augment
 from ttt_core.arc.encode import IGNORE, GridFormat, Sequence
-from ttt_core.arc.tasks import MAX_SIDE, Pair
+from ttt_core.arc.tasks import MAX_SIDE, N_COLORS, Pair
+from ttt_core.model.kernels import Run
 
 FORMAT = GridFormat()
-PAD = FORMAT.symbols.index("<pad>")
+START, SEPARATOR, END, PAD = (FORMAT.symbols.index(name) for name in ("<start>", "<output>", "<end>", "<pad>"))
 MAX_PADDING, MIN_FILL = 0.05, 0.125  # of a micro-batch's padded tokens; of the tokens that it may have
 MICRO_TOKENS, PARTS = 4096, 4  # of a micro-batch at most, or this part of a step where that is more
 POOL = 64  # steps' worth of sequences sorted by length together
@@ -35,17 +39,34 @@ class Corpus:
     held_out: tuple[tuple[int, Pair], ...]
     shown: frozenset[str] = frozenset()
 
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """(N, 4): height and width of each pair's input and output."""
+        return np.array([(*p.input.shape, *p.output.shape) for _, p in self.pairs])
+
+    @functools.cached_property
+    def cells(self) -> np.ndarray:
+        """All grids of all pairs, end to end: uint8."""
+        return np.concatenate([grid.ravel() for _, p in self.pairs for grid in (p.input, p.output)])
+
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """(N, 2): where in `cells` each pair's input and output begin."""
+        areas = np.stack([self.sizes[:, 0] * self.sizes[:, 1], self.sizes[:, 2] * self.sizes[:, 3]], axis=1)
+        return (np.cumsum(areas) - areas.ravel()).reshape(-1, 2)
+
 
 @dataclass(frozen=True, eq=False)
 class Epoch:
-    """Views of all N pairs and the steps: dihedrals, scales, lengths, answers (N,), borders (N, 4)."""
+    """Views of all N pairs and the steps: dihedrals, scales, lengths, answers (N,), borders, sizes (N, 4)."""
 
     dihedrals: np.ndarray
     scales: np.ndarray
     borders: np.ndarray  # rows before and after, columns before and after, of background
+    sizes: np.ndarray  # height and width of input and output in the view
     lengths: np.ndarray  # tokens of the pair's sequence in its view
     answers: np.ndarray  # those of them that are targets
-    steps: list[list[np.ndarray]]  # of each its micro-batches of like lengths: indices into corpus.pairs
+    steps: list[list[np.ndarray]]  # of each its micro-batches or rows: indices into corpus.pairs
 
 
 def length(pair: Pair) -> int:
@@ -54,9 +75,18 @@ def length(pair: Pair) -> int:
 
 
 def plan_epoch(
-    corpus: Corpus, seed: int, epoch: int, batch_tokens: int, max_tokens: int, scale_share=0.0, translate_share=0.0
+    corpus: Corpus,
+    seed: int,
+    epoch: int,
+    batch_tokens: int,
+    max_tokens: int,
+    scale_share: float = 0.0,
+    translate_share: float = 0.0,
+    rows: int = 0,
 ) -> Epoch:
-    """The epoch's views, and steps of at most batch_tokens padded tokens. A pair goes through its eight dihedrals in eight epochs, in an order of its own.
+    """The epoch's views, and steps of at most batch_tokens padded tokens; or, with `rows`, of so many packed rows of at most batch_tokens tokens each.
+
+    A pair goes through its eight dihedrals in eight epochs, in an order of its own.
 
     scale_share, translate_share: share of the pairs that are enlarged 2 or 3 times, or moved by a border of colour 0
     (only pairs whose grids have one size); each only where the sequence still has at most max_tokens.
@@ -64,7 +94,7 @@ def plan_epoch(
     n, rng = len(corpus.pairs), augment.task_rng(seed, f"epoch {epoch}")
     turns = np.argsort(augment.task_rng(seed, f"dihedrals {epoch // 8}").random((n, 8)), axis=1)
     dihedrals = turns[:, epoch % 8]
-    sizes = np.array([(*p.input.shape, *p.output.shape) for _, p in corpus.pairs])  # (N, 4)
+    sizes = corpus.sizes
     scales = np.where(rng.random(n) < scale_share, rng.integers(2, 4, n), 1)
     scales = np.where(_fit(sizes * scales[:, None], max_tokens), scales, 1)
     moves = (rng.random(n) < translate_share) & (sizes[:, :2] == sizes[:, 2:]).all(axis=1)
@@ -75,7 +105,8 @@ def plan_epoch(
     turned = np.where((dihedrals % 2 == 1)[:, None] ^ (dihedrals >= 4)[:, None], grown[:, [1, 0, 3, 2]], grown)
     answers = turned[:, 2] * (turned[:, 3] + 1) + 1
     lengths = _tokens(turned)
-    return Epoch(dihedrals, scales, borders, lengths, answers, _cut(lengths, batch_tokens, rng))
+    steps = _cut_rows(lengths, batch_tokens, rows, rng) if rows else _cut(lengths, batch_tokens, rng)
+    return Epoch(dihedrals, scales, borders, turned, lengths, answers, steps)
 
 
 def _tokens(sizes: np.ndarray) -> np.ndarray:
@@ -107,6 +138,17 @@ def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> li
     return [used[i] for i in rng.permutation(len(used))]
 
 
+def _cut_rows(lengths: np.ndarray, row_tokens: int, rows: int, rng: np.random.Generator) -> list[list[np.ndarray]]:
+    """Rows of consecutive sequences in random order, `rows` to a step; the last step may have fewer."""
+    order = rng.permutation(len(lengths))
+    ends, cuts = np.cumsum(lengths[order]), [0]
+    while cuts[-1] < len(order):
+        before = ends[cuts[-1] - 1] if cuts[-1] else 0
+        cuts.append(max(cuts[-1] + 1, int(np.searchsorted(ends, before + row_tokens, side="right"))))
+    made = [order[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [made[i : i + rows] for i in range(0, len(made), rows)]
+
+
 def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Consecutive runs of `order` (lengths rising) of at most batch_tokens padded tokens, at least one sequence each.
 
@@ -125,21 +167,95 @@ def pack(order: np.ndarray, lengths: np.ndarray, batch_tokens: int) -> list[np.n
 
 def make_batch(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.Generator, part=slice(None)) -> dict:
     """GridLM's inputs for the micro-batch `indices`, colours permuted by `rng`; `part` of its rows, drawn as if for all."""
-    rows, tasks = [], []
-    colors = [augment.permute_colors(corpus.free[corpus.pairs[i][0]], rng) for i in indices]
-    for index, mapping in list(zip(indices, colors, strict=True))[part]:
-        task, pair = corpus.pairs[index]
-        seen = augment.Augmentation(int(epoch.dihedrals[index]), mapping)
-        grown = (_grow(grid, epoch.scales[index], epoch.borders[index]) for grid in (pair.input, pair.output))
-        rows.append(FORMAT.pair(Pair(*(augment.apply(seen, grid) for grid in grown))))
-        tasks.append(task)
-    ids = {"task_ids": torch.tensor(tasks), "dihedral_ids": torch.from_numpy(epoch.dihedrals[indices[part]])}
-    return {**collate(rows), **ids}
+    colors, own = draw_colors(corpus, indices, rng)[part], indices[part]
+    ids, positions, is_target = draw(corpus, epoch, own, colors)
+    mask = np.arange(epoch.lengths[own].max()) < epoch.lengths[own][:, None]
+
+    def padded(values: np.ndarray, fill: int) -> torch.Tensor:
+        made = np.full((*mask.shape, *values.shape[1:]), fill, np.int64)
+        made[mask] = values
+        return torch.from_numpy(made)
+
+    return {
+        "input_ids": padded(ids, PAD),
+        "labels": padded(np.where(is_target, ids, IGNORE), IGNORE),
+        "position_ids": padded(positions, 1),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        "task_ids": torch.tensor([corpus.pairs[i][0] for i in own]),
+        "dihedral_ids": torch.from_numpy(epoch.dihedrals[own]),
+    }
 
 
-def _grow(grid: np.ndarray, scale: int, border: np.ndarray) -> np.ndarray:
-    grid = grid.repeat(scale, axis=0).repeat(scale, axis=1) if scale > 1 else grid
-    return np.pad(grid, (border[:2], border[2:])) if border.any() else grid
+def make_row(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.Generator, size: int) -> dict:
+    """The inputs of a `rows.PackedGridLM` for the pairs `indices`, colours permuted by `rng`: (S,) each, S is `size` or the tokens there are if more.
+
+    What the sequences leave of the row is a sequence without targets. labels: of each token the one that follows it.
+    """
+    ids, positions, is_target = draw(corpus, epoch, indices, draw_colors(corpus, indices, rng))
+    lengths, spare = epoch.lengths[indices], max(0, size - len(ids))
+    owners = np.repeat(indices, lengths)
+    columns = {
+        "input_ids": (ids, PAD),
+        "labels": (np.append(np.where(is_target, ids, IGNORE)[1:], IGNORE), IGNORE),
+        "position_ids": (positions, 1),
+        "task_ids": (np.array([corpus.pairs[i][0] for i in indices])[np.repeat(np.arange(len(indices)), lengths)], 0),
+        "dihedral_ids": (epoch.dihedrals[owners], 0),
+    }
+    batch = {
+        name: torch.from_numpy(np.pad(array, [(0, spare)] + [(0, 0)] * (array.ndim - 1), constant_values=fill))
+        for name, (array, fill) in columns.items()
+    }
+    sequences = zip(lengths.tolist(), (lengths - epoch.answers[indices]).tolist(), strict=True)
+    runs = [Run(1, length, prefix - 1) for length, prefix in sequences]
+    return {**batch, "runs": (*runs, Run(1, spare)) if spare else tuple(runs)}
+
+
+def draw_colors(corpus: Corpus, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n, V): the token that each token of a grid becomes in the pairs' views; colours are permuted, others stay."""
+    tokens = np.tile(np.arange(FORMAT.vocab_size), (len(indices), 1))
+    tokens[:, :N_COLORS] = [augment.permute_colors(corpus.free[corpus.pairs[i][0]], rng) for i in indices]
+    return tokens
+
+
+def draw(
+    corpus: Corpus, epoch: Epoch, indices: np.ndarray, colors: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The sequences of the pairs `indices` as the epoch views them, end to end: ids (S,), positions (S, 3), which are targets (S,).
+
+    Each is what `GridFormat.pair` makes of the pair seen so. colors: see draw_colors.
+    """
+    lengths, sizes = epoch.lengths[indices], epoch.sizes[indices]
+    of = np.repeat(np.arange(len(indices)), lengths)  # each token's sequence
+    at = np.arange(len(of)) - np.repeat(np.cumsum(lengths) - lengths, lengths)  # its place there
+    prefix = (lengths - epoch.answers[indices])[of]
+    is_target = at >= prefix
+    side = is_target.astype(np.int64)
+    width = np.where(is_target, sizes[of, 3], sizes[of, 1])
+    row, col = np.divmod(at - np.where(is_target, prefix, 1), width + 1)  # the end stands below its grid
+    row[at == 0], col[at == 0] = -1, -1
+    is_separator = at == prefix - 1
+    row[is_separator], col[is_separator] = -1, -1
+    ids = np.full(len(of), FORMAT.grammar.row_end)
+    ids[at == 0], ids[is_separator], ids[at == lengths[of] - 1] = START, SEPARATOR, END
+    cell = np.flatnonzero((col < width) & (ids == FORMAT.grammar.row_end))
+    ids[cell] = colors[of[cell], _seen(corpus, epoch, indices[of[cell]], side[cell], row[cell], col[cell])]
+    return ids, np.stack([side | is_separator, row + 1, col + 1], axis=1), is_target
+
+
+def _seen(corpus: Corpus, epoch: Epoch, pair: np.ndarray, side: np.ndarray, row: np.ndarray, col: np.ndarray):
+    """The cells at `row`, `col` of inputs (side 0) or outputs (1) of pairs as the epoch turns, enlarges and moves them: (n,)."""
+    turns, is_transposed = epoch.dihedrals[pair] % 4, epoch.dihedrals[pair] >= 4
+    is_across = is_transposed ^ (turns % 2 == 1)
+    height, width = epoch.sizes[pair, 2 * side], epoch.sizes[pair, 2 * side + 1]
+    height, width = np.where(is_across, width, height), np.where(is_across, height, width)  # before turning
+    row, col = np.where(is_across, col, row), np.where(is_across, row, col)
+    row = np.where(turns >= 2, height - 1 - row, row)
+    col = np.where((turns == 1) | (turns == 2), width - 1 - col, col)
+    row = (row - epoch.borders[pair, 0]) // epoch.scales[pair]
+    col = (col - epoch.borders[pair, 2]) // epoch.scales[pair]
+    is_inside = (row >= 0) & (row < corpus.sizes[pair, 2 * side]) & (col >= 0) & (col < corpus.sizes[pair, 2 * side + 1])
+    place = corpus.starts[pair, side] + row * corpus.sizes[pair, 2 * side + 1] + col
+    return np.where(is_inside, corpus.cells[np.where(is_inside, place, 0)], 0)
 
 
 def collate(rows: list[Sequence], left: bool = False) -> dict[str, torch.Tensor]:

@@ -1,13 +1,15 @@
 """The parts of a transformer that plain modules do slowly in training, as autograd functions in plain torch.
 
 Each computes what the module it replaces computes, with fewer passes over memory, and saves only what its gradient
-needs. Not here: which module is replaced, or when (`packing.py`).
+needs. Attention on a GPU is torch's variable-length kernel. Not here: which module is replaced, or when (`packing.py`).
 
 Shapes: S tokens of a packed row, Q of them queries, H query heads, G key heads (H a multiple of G), d head dimension, D width.
 """
 
+import functools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,28 +22,84 @@ class Run:
     """`count` sequences of `length` tokens each, end to end; the first `inputs` tokens of each attend to one another.
 
     All later tokens of a sequence attend to what precedes them, none to another sequence. Queries are made of the tokens
-    from `first` on, but for the last `spare` ones; keys of all.
+    from `first` on; keys of all.
     """
 
     count: int
     length: int
     inputs: int = 0
     first: int = 0
-    spare: int = 0
 
     @property
     def queries(self) -> int:
         """Of each sequence."""
-        return self.length - self.first - self.spare
+        return self.length - self.first
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
     """Attention within each of the sequences of `runs`: q (Q, H, d), k and v (S, G, d) give (Q, H, d).
 
-    On CUDA torch's fused kernel serves each run. On CPU plain products do: in bfloat16 the fused kernel of torch 2.13
-    takes 8.2 ms for 9 heads of 512 tokens on one core, these take 2.5 ms.
+    On CUDA torch's variable-length kernel does it where it can, else its fused kernel run by run. On CPU plain products: in
+    bfloat16 the fused kernel of torch 2.13 takes 8.2 ms for 9 heads of 512 tokens on one core, these take 2.5 ms.
     """
-    return fused(q, k, v, runs, scale) if q.is_cuda else _Attention.apply(q, k, v, runs, scale)
+    if not q.is_cuda:
+        return _Attention.apply(q, k, v, runs, scale)
+    return varlen(q, k, v, runs, scale) if has_varlen(q) else fused(q, k, v, runs, scale)
+
+
+def has_varlen(q: Tensor) -> bool:
+    """Whether the variable-length kernel takes such queries: half precision, an Ampere GPU or newer, no wide heads."""
+    is_new = torch.cuda.get_device_capability(q.device) >= (8, 0)
+    return is_new and q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 256 and q.shape[-1] % 8 == 0
+
+
+def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
+    """`attention` by torch's variable-length kernel: all sequences causally, then inputs by themselves in both directions."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    lay = layout(runs, q.device)
+    k, v = k.to(q.dtype), v.to(q.dtype)
+    if q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    y = varlen_attn(q, k, v, *lay.whole, scale=scale, window_size=(-1, 0))
+    if lay.is_input is None:
+        return y
+    return torch.where(lay.is_input, varlen_attn(q, k, v, *lay.halves, scale=scale), y)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Runs as the variable-length kernel wants them: ends of queries and keys, int32 from 0 on, and the longest of each.
+
+    whole: of every sequence. halves: of every sequence's inputs, then its rest. is_input (Q, 1, 1): which queries are inputs;
+    None where none is.
+    """
+
+    whole: tuple[Tensor, Tensor, int, int]
+    halves: tuple[Tensor, Tensor, int, int]
+    is_input: Tensor | None
+
+
+@functools.lru_cache(maxsize=16)
+def layout(runs: tuple[Run, ...], device: torch.device) -> Layout:
+    """The layout of `runs`, made once for all layers."""
+    counts = [run.count for run in runs]
+    of_runs = [(run.length, run.inputs, run.queries, max(0, run.inputs - run.first)) for run in runs]
+    lengths, inputs, queries, asking = np.repeat(np.array(of_runs), counts, axis=0).T  # of each sequence
+
+    def ends(q: np.ndarray, k: np.ndarray) -> tuple[Tensor, Tensor, int, int]:
+        made = (torch.from_numpy(np.append(0, np.cumsum(x)).astype(np.int32)).to(device) for x in (q, k))
+        return *made, int(q.max()), int(k.max())
+
+    def halves(whole: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return np.stack([first, whole - first], axis=1).ravel()
+
+    is_input = np.repeat(np.tile([True, False], len(lengths)), halves(queries, asking))
+    return Layout(
+        ends(queries, lengths),
+        ends(halves(queries, asking), halves(lengths, inputs)),
+        torch.from_numpy(is_input).to(device)[:, None, None] if is_input.any() else None,
+    )
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
@@ -49,7 +107,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) 
     parts = []
     for run, rows, keys in _slices(runs):
         heads = [x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys))]
-        mask = _allowed(run, q.device) if run.inputs or run.queries < run.length else None
+        mask = _allowed(run, q.device) if run.inputs or run.first else None
         y = F.scaled_dot_product_attention(
             *heads, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
         )
@@ -115,11 +173,11 @@ def _slices(runs):
 
 def _blocks(run: Run):
     """(first query, last query + 1, keys they may see, whether the last of these keys are masked) of one sequence."""
-    first, stop = run.first, run.length - run.spare
-    for a in range(first, min(run.inputs, stop), BLOCK):
-        yield a - first, min(a + BLOCK, run.inputs, stop) - first, run.inputs, False
-    for a in range(max(first, run.inputs), stop, BLOCK):
-        b = min(a + BLOCK, stop)
+    first = run.first
+    for a in range(first, run.inputs, BLOCK):
+        yield a - first, min(a + BLOCK, run.inputs) - first, run.inputs, False
+    for a in range(max(first, run.inputs), run.length, BLOCK):
+        b = min(a + BLOCK, run.length)
         yield a - first, b - first, b, True
 
 
@@ -152,7 +210,7 @@ def _allowed(run: Run, device) -> Tensor:
     """bool (R, T): what each query of a sequence may attend to."""
     allowed = torch.ones(run.length, run.length, dtype=torch.bool, device=device).tril()
     allowed[: run.inputs, : run.inputs] = True
-    return allowed[run.first : run.first + run.queries]
+    return allowed[run.first :]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:

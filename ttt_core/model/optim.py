@@ -8,6 +8,7 @@ from ttt_core.config import AdaptConfig
 from ttt_core.errors import ModelError
 
 TOGETHER = 1 << 19  # elements of matrices orthogonalised at once, at most: what the cache of a CPU core holds
+TOGETHER_CUDA = 1 << 26
 
 
 class Muon(torch.optim.Muon):
@@ -21,17 +22,18 @@ class Muon(torch.optim.Muon):
                 self._step_together(part, group)
 
     def _step_together(self, matrices: list[torch.Tensor], group: dict) -> None:
-        wide = []
+        gradients = [matrix.grad for matrix in matrices]
         for matrix in matrices:
             if "momentum_buffer" not in self.state[matrix]:
                 self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix)
-            momentum = self.state[matrix]["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
-            update = matrix.grad.lerp(momentum, group["momentum"])  # Nesterov's
-            wide.append((update if _is_wide(matrix) else update.T).bfloat16())
-        for matrix, update in zip(matrices, _orthogonal(torch.stack(wide), group), strict=True):
-            rate = group["lr"] * math.sqrt(max(1, matrix.shape[0] / matrix.shape[1]))
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            matrix.add_(update if _is_wide(matrix) else update.T, alpha=-rate)
+        momenta = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
+        wide = torch.stack([(u if _is_wide(u) else u.T).bfloat16() for u in updates])
+        height, width = matrices[0].shape
+        moves = _orthogonal(wide, group).to(matrices[0].dtype).mul_(-group["lr"] * math.sqrt(max(1, height / width)))
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(matrices, [m if _is_wide(u) else m.T for m, u in zip(moves, updates, strict=True)])
 
 
 def _is_wide(matrix: torch.Tensor) -> bool:
@@ -39,11 +41,12 @@ def _is_wide(matrix: torch.Tensor) -> bool:
 
 
 def _alike(matrices: list[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Those of one shape, transposed or not, together, of TOGETHER elements at most; at least one."""
+    """Those of one shape together, of TOGETHER elements at most; at least one."""
     parts: dict = {}
     for matrix in matrices:
-        same = parts.setdefault(tuple(sorted(matrix.shape)), [[]])
-        if same[-1] and (len(same[-1]) + 1) * matrix.numel() > TOGETHER:
+        same = parts.setdefault(matrix.shape, [[]])
+        limit = TOGETHER_CUDA if matrix.is_cuda else TOGETHER
+        if same[-1] and (len(same[-1]) + 1) * matrix.numel() > limit:
             same.append([])
         same[-1].append(matrix)
     return [part for same in parts.values() for part in same]

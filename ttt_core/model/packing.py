@@ -35,13 +35,17 @@ CHUNK_LOGITS = 1 << 22  # logits of one chunk of targets at most: 16 MiB in floa
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """ids (S,), positions (S,) or (S, 3), views (S,): each token's dihedral, at (M,): where targets (M,) are predicted."""
+    """ids (S,), positions (S,) or (S, 3), views (S,): each token's dihedral, at (M,): where targets (M,) are predicted.
+
+    asking (A,): all tokens but those of the inputs that `runs` tell of.
+    """
 
     ids: Tensor
     positions: Tensor
     views: Tensor
     at: Tensor
     targets: Tensor
+    asking: Tensor
     runs: tuple[Run, ...]
 
 
@@ -59,6 +63,7 @@ def pack(rows: Rows[Sequence], dihedrals: Rows[int], device: torch.device) -> Pa
         "views": np.repeat([dihedrals[i] for i in order], lengths),
         "at": at - 1,  # the first token of a sequence is no target
         "targets": labels[at],
+        "asking": np.flatnonzero(np.concatenate([np.arange(len(rows[i])) >= inputs[i] for i in order])),
     }
     return Packed(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()}, runs=runs)
 
@@ -96,10 +101,7 @@ def _hidden(net: nn.Module, batch: Packed) -> Tensor:
 
 
 def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
-    """(M, D): as GridLM.forward, but sequences of any length in one row. The last layer computes what is asked for alone.
-
-    Of a grid pair that is what follows its input tokens, but for its end.
-    """
+    """(M, D): as GridLM.forward, but sequences of any length in one row. The last layer computes what follows inputs alone."""
     x = net.embed_tokens(batch.ids) + net.task_vectors(batch.views) + net.dihedral_vectors(batch.views)  # (S, D)
     rotary = tuple(
         t[0, 0, :, None] for t in rotary_table(batch.positions[None], x.shape[1] // net.config.heads, x.dtype)
@@ -107,10 +109,9 @@ def _grid_hidden(net: GridLM, batch: Packed) -> Tensor:
     x = x[None]
     for i, layer in enumerate(net.layers[:-1]):
         x = layer(x, rotary, batch.runs, None, i, ALL)
-    asked = tuple(dataclasses.replace(run, first=run.inputs, spare=1) for run in batch.runs)
-    assert sum(run.count * run.queries for run in asked) == len(batch.at), "targets: all that follows the separator"
-    x = net.layers[-1](x, rotary, asked, None, len(net.layers) - 1, batch.at)
-    return net.norm(x[0])
+    asked = tuple(dataclasses.replace(run, first=run.inputs) for run in batch.runs)
+    x = net.layers[-1](x, rotary, asked, None, len(net.layers) - 1, batch.asking)
+    return net.norm(x[0, torch.searchsorted(batch.asking, batch.at)])
 
 
 @contextlib.contextmanager

@@ -27,8 +27,9 @@ from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
+from ttt_core.model.rows import PackedGridLM
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
-from ttt_core.model.stream import Part, ahead, examples
+from ttt_core.model.stream import Part, ahead, examples, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
@@ -44,7 +45,7 @@ class PretrainConfig:
     layers: int = 4
     heads: int = 4
     seed: int = 0
-    batch_tokens: int = 4096  # padded tokens of a step in each process
+    batch_tokens: int = 4096  # padded tokens of a step, or those of a packed row, in each process
     max_tokens: int = 512  # longer pairs are left out
     muon_lr: float = 0.02
     lr: float = 2e-3  # AdamW: embeddings, norms, head
@@ -58,7 +59,8 @@ class PretrainConfig:
     original_views: int = 1  # of each pair that is not generated, in an epoch
     scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
     translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
-    compile: bool = False  # torch.compile; takes minutes to begin
+    packed: bool | None = None  # rows of sequences end to end instead of padded batches; None: on a GPU
+    compile: bool = False  # torch.compile; takes a minute to begin
     save_every_s: float = 120.0
     piece_s: float = math.inf  # seconds of this call; the next one goes on
     max_steps: int = 0  # 0: the budget alone ends it; else the schedule too counts steps instead of seconds
@@ -79,6 +81,9 @@ class PretrainConfig:
             )
         if not (0 <= self.ema < 1 and 0 <= self.dropout < 1):
             raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
+
+    def is_packed(self, device: torch.device) -> bool:
+        return device.type == "cuda" if self.packed is None else self.packed
 
 
 MAY_CHANGE = {"budget_s", "save_every_s", "piece_s", "max_steps", "compile"}
@@ -172,8 +177,7 @@ def train(run: Training, progress: dict, began: float) -> None:
     """The loop: from `progress` to the end of the budget or piece; saves model, checkpoint and log as it goes."""
     config, place, out = run.config, run.place, run.out
     started = began - progress["seconds"]
-    model = nn.parallel.DistributedDataParallel(run.net) if place.size > 1 else run.net
-    model = torch.compile(model, dynamic=True) if config.compile else model
+    model = callable_of(run.net, config, place)
     rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
     peak_rate = matmul_rate(place.device) * place.size
     reserve_s = 0.0  # what the last save takes
@@ -224,12 +228,19 @@ def train(run: Training, progress: dict, began: float) -> None:
     bar.close()
 
 
+def callable_of(net: GridLM, config: PretrainConfig, place: World) -> nn.Module:
+    """`net` as a training calls it: on packed rows or padded batches, compiled if asked for, its gradients shared."""
+    packed = config.is_packed(place.device)
+    model = PackedGridLM(net, config.compile) if packed else net
+    model = nn.parallel.DistributedDataParallel(model) if place.size > 1 else model
+    return torch.compile(model, dynamic=True) if config.compile and not packed else model
+
+
 def step(run: Training, model: nn.Module, parts: list[Part], number: int) -> torch.Tensor:
     """Optimiser step `number` with `model`, run.net as it is called; its loss."""
     if run.config.dropout:  # the same when resumed
         torch.manual_seed(((run.config.seed * 2**40 + number) * 1024 + run.place.rank) % 2**63)
-    device = run.place.device
-    parts = [({name: x.to(device, non_blocking=True) for name, x in batch.items()}, weight) for batch, weight in parts]
+    parts = [(on_device(batch, run.place.device), weight) for batch, weight in parts]
     loss = train_step(model, run.optimizers, parts, run.config.clip_norm)
     if run.ema is not None:
         update_ema(run.ema, run.net, run.config.ema, number)

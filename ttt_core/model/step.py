@@ -52,7 +52,7 @@ def make_optimizers(net: nn.Module, config, place: World) -> list[torch.optim.Op
     groups = [{"params": vectors, "lr": config.vector_lr}, {"params": rest, "lr": config.lr}]
     return [
         SharedMuon(matrices, place, lr=config.muon_lr, weight_decay=0.0),
-        torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0, fused=place.device.type == "cuda"),
     ]
 
 

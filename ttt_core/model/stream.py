@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import torch
 
 from ttt_core.arc.augment import task_rng
-from ttt_core.model.corpus import Corpus, Epoch, make_batch, plan_epoch
+from ttt_core.model.corpus import Corpus, Epoch, make_batch, make_row, plan_epoch
 from ttt_core.model.distributed import World
 
 AHEAD = 4  # steps' batches made ahead
@@ -25,11 +26,19 @@ def examples(corpus: Corpus, config, place: World, progress: dict) -> Iterator[t
     config: a PretrainConfig. lengths and answers (N,): tokens of the step's sequences, other processes' included.
     """
     step, number = progress["step"], progress["batch"]
-    shares = config.scale_share, config.translate_share
+    views = config.max_tokens, config.scale_share, config.translate_share
+    packed = config.is_packed(place.device)
     for epoch in range(progress["epoch"], 2**31):
-        plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens * place.size, config.max_tokens, *shares)
+        if packed:
+            plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens, *views, rows=place.size)
+        else:
+            plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens * place.size, *views)
         for number in range(number, len(plan.steps)):
-            parts = share_of_step(corpus, plan, number, task_rng(config.seed, f"step {step}"), place)
+            rng = task_rng(config.seed, f"step {step}")
+            if packed:
+                parts = row_of_step(corpus, plan, number, rng, place, config.batch_tokens)
+            else:
+                parts = share_of_step(corpus, plan, number, rng, place)
             every = np.concatenate(plan.steps[number])
             yield epoch, number, parts, plan.lengths[every], plan.answers[every]
             step += 1
@@ -44,10 +53,31 @@ def share_of_step(corpus: Corpus, plan: Epoch, number: int, rng: np.random.Gener
         own = int(plan.answers[indices][rows].sum())
         few = slice(0, 1)  # fewer rows than processes: one that counts nothing
         batch = make_batch(corpus, plan, indices, rng, rows if own else few)
-        if place.device.type == "cuda":
-            batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
-        parts.append((batch, own * place.size / targets))
+        parts.append((_pinned(batch, place), own * place.size / targets))
     return parts
+
+
+def row_of_step(
+    corpus: Corpus, plan: Epoch, number: int, rng: np.random.Generator, place: World, size: int
+) -> list[Part]:
+    """A process's packed row, weighted likewise; where there are fewer rows than processes, one that counts nothing."""
+    rows = plan.steps[number]
+    drawn = rng.spawn(place.size)[place.rank]
+    own = rows[place.rank] if place.rank < len(rows) else rows[0][:1]
+    answers = int(plan.answers[own].sum()) if place.rank < len(rows) else 0
+    weight = answers * place.size / sum(int(plan.answers[indices].sum()) for indices in rows)
+    return [(_pinned(make_row(corpus, plan, own, drawn, size), place), weight)]
+
+
+def on_device(batch: dict, device: torch.device) -> dict:
+    return {name: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+
+
+def _pinned(batch: dict, place: World) -> dict:
+    """The batch in memory from which a GPU takes it without waiting."""
+    if place.device.type != "cuda":
+        return batch
+    return {name: x.pin_memory() if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
 
 
 def ahead(items: Iterator) -> Iterator:

@@ -1,0 +1,62 @@
+"""GridLM over packed rows of one size: how pretraining runs on a GPU, without padding and with fixed shapes.
+
+What surrounds attention is compiled once for all layers; attention itself is `kernels.attention`. Unlike `packing.py` it
+patches no module and trains all weights. Not here: what is in a row (`corpus.py`).
+
+Shapes: S tokens of the row, D width, H heads, d of a head.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from ttt_core.model import kernels
+from ttt_core.model.gridlm import IGNORE, GridLM, Layer, rotary_table, rotate
+from ttt_core.model.kernels import Run
+
+
+class PackedGridLM(nn.Module):
+    """A row of sequences -> mean loss over its targets in nats. Holds `net` itself, whose weights it trains."""
+
+    def __init__(self, net: GridLM, compile: bool = False):
+        super().__init__()
+        self.net = net
+        wrap = torch.compile if compile else (lambda function: function)
+        self.before, self.after, self.end = wrap(before), wrap(after), wrap(end)
+
+    def forward(
+        self,
+        input_ids: Tensor,  # (S,)
+        labels: Tensor,  # (S,): of each token the one to predict after it, or IGNORE
+        position_ids: Tensor,  # (S, 3)
+        task_ids: Tensor,  # (S,)
+        dihedral_ids: Tensor,  # (S,)
+        runs: tuple[Run, ...],
+    ) -> CausalLMOutputWithPast:
+        net = self.net
+        x = net.embed_tokens(input_ids) + net.task_vectors(task_ids) + net.dihedral_vectors(dihedral_ids)  # (S, D)
+        tables = rotary_table(position_ids[None], net.config.width // net.config.heads, x.dtype)
+        cos, sin = (table[0, 0, :, None] for table in tables)  # (S, 1, d/2)
+        for layer in net.layers:
+            q, k, v = self.before(layer, x, cos, sin)
+            y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)
+            x = self.after(layer, x, y)
+        return CausalLMOutputWithPast(loss=self.end(net, x, labels))
+
+
+def before(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (S, H, d) of the residual stream x (S, D)."""
+    x, attn = layer.attn_norm(x), layer.attn
+    q, k, v = (p(x).unflatten(-1, (attn.heads, -1)) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+    return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
+
+
+def after(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
+    """The residual stream after attention's y (S, H, d) and the SwiGLU."""
+    x = x + layer.dropout(layer.attn.o_proj(y.flatten(1)))
+    return x + layer.dropout(layer.mlp(layer.mlp_norm(x)))
+
+
+def end(net: GridLM, x: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(net.lm_head(net.norm(x)).float(), labels, ignore_index=IGNORE)
