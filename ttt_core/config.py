@@ -151,7 +151,7 @@ PRESETS = {
     # The bundled GridLM: what solves most in least time in kaggle_dataset/model/MODEL_CARD.md.
     "grid": Config(
         adapt=AdaptConfig(
-            method="lora", optimizer="muon", steps=250, lr=1e-2, vector_lr=1e-3, batch_tokens=1024, time_share=0.8
+            method="lora", optimizer="muon", steps=60, lr=2e-2, vector_lr=5e-2, batch_tokens=1024, time_share=0.8
         ),
         decode=DecodeConfig(views=16, floor=0.1, draft_views=16),  # so small a model is faster without drafts
         rescore=RescoreConfig(views=16),

@@ -141,8 +141,8 @@ def test_the_whole_command_builds_checks_and_pushes_for_the_account_it_finds(kag
     ran = subprocess.run(command, env=environ(kaggle, tmp_path), capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     with zipfile.ZipFile(io.BytesIO(kaggle.blobs["model.zip"][1])) as archive:
-        weights = (ROOT / "kaggle_dataset/model/model.safetensors").read_bytes()
-        assert archive.read("model.safetensors") == weights
+        weights = sorted((ROOT / "kaggle_dataset/model").glob("*.safetensors"))
+        assert weights and all(archive.read(file.name) == file.read_bytes() for file in weights)
     saved = dict(kaggle.asked)["SaveKernel"]
     assert saved["slug"] == KERNEL and saved["enableInternet"] is False and saved["datasetDataSources"] == [DATASET]
     assert "/kaggle/working" in saved["text"]  # the profile is baked in

@@ -44,13 +44,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: flo
     """
     if not q.is_cuda:
         return _Attention.apply(q, k, v, runs, scale)
-    return varlen(q, k, v, runs, scale) if has_varlen(q) else fused(q, k, v, runs, scale)
+    is_fit = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 256 and q.shape[-1] % 8 == 0
+    return varlen(q, k, v, runs, scale) if is_fit and has_varlen(q.device) else fused(q, k, v, runs, scale)
 
 
-def has_varlen(q: Tensor) -> bool:
-    """Whether the variable-length kernel takes such queries: half precision, an Ampere GPU or newer, no wide heads."""
-    is_new = torch.cuda.get_device_capability(q.device) >= (8, 0)
-    return is_new and q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 256 and q.shape[-1] % 8 == 0
+def has_varlen(device: torch.device) -> bool:
+    """Whether the variable-length kernel runs on the device: a GPU of the Ampere generation or newer."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:

@@ -24,6 +24,7 @@ from ttt_core.model import checkpoint
 from ttt_core.model.corpus import Corpus, held_out_batches
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.model.kernels import has_varlen
 from ttt_core.model.load import load_model
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
@@ -59,7 +60,7 @@ class PretrainConfig:
     original_views: int = 1  # of each pair that is not generated, in an epoch
     scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
     translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
-    packed: bool | None = None  # rows of sequences end to end instead of padded batches; None: on a GPU
+    packed: bool | None = None  # rows of sequences end to end instead of padded batches; None: on a GPU that has a kernel for them
     compile: bool = False  # torch.compile; takes a minute to begin
     save_every_s: float = 120.0
     piece_s: float = math.inf  # seconds of this call; the next one goes on
@@ -83,7 +84,7 @@ class PretrainConfig:
             raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
 
     def is_packed(self, device: torch.device) -> bool:
-        return device.type == "cuda" if self.packed is None else self.packed
+        return has_varlen(device) if self.packed is None else self.packed
 
 
 MAY_CHANGE = {"budget_s", "save_every_s", "piece_s", "max_steps", "compile"}
