@@ -14,6 +14,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 ROOM = 64  # columns beyond those in use that a buffer is made with; it grows by half
+STEP = 64  # columns that are read, a multiple of this: on CPU every new shape costs a kernel, and megabytes to keep it
 
 
 @dataclass(eq=False)
@@ -107,6 +108,7 @@ def tree_mask(sees: Tensor, own: Tensor, used: np.ndarray, kept: bool) -> tuple[
     """
     A, T, _ = sees.shape
     end = int(used.max()) + T
+    end = -(-end // STEP) * STEP if kept else end
     starts = torch.from_numpy(used if kept else np.full(A, end - T)).to(sees.device)
     columns = starts[:, None] + torch.arange(T, device=sees.device)  # (A, T)
     mask = torch.zeros(A, T, end, dtype=torch.bool, device=sees.device)

@@ -85,8 +85,8 @@ def search(
 ) -> Iterator[tuple[int, list[Answer]]]:
     """(query, its answers, most probable first), batch by batch.
 
-    drafts: token ids of answers to try first in a query, asked when its batch begins; they change the work, not the
-    answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft", "search", and
+    drafts: token ids of answers to try first in a query that is none of the `first`, asked when its batch begins; they
+    change the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft", "search", and
     "search_unshared", what the same search takes without a cache.
     """
     counts = Counter() if counts is None else counts
@@ -96,22 +96,29 @@ def search(
         asked = [queries[i] for i in part]
         room = [min(config.answer_tokens, prefix.context(model) - len(query.prefix)) for query in asked]
         bounds = limits(room, [query.prior for query in asked])
-        tried = [drafts(i) if config.search == "dfs" else [] for i in part]
+        tried = [drafts(i) if config.search == "dfs" and i >= first else [] for i in part]
         tried = [[ids for ids in own if len(ids) <= most] for own, most in zip(tried, room, strict=True)]
-        table = _drafts(model, prefixes, tried, counts)
+        table = _drafts(model, prefixes, tried, config.batch_tokens, counts)
         found = _search(model, prefixes, table, bounds, config, deadline, counts)
         for i, answers in zip(part, found, strict=True):
             yield i, sorted(answers, key=lambda answer: (-answer[1], answer[0].tobytes()))
 
 
-def _drafts(model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray]], counts: Counter) -> Drafts:
-    """The table of `drafts`, verified: their nodes stand in the cache behind their prefixes."""
+def _drafts(
+    model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray]], batch_tokens: int, counts: Counter
+) -> Drafts:
+    """The table of `drafts`, verified: their nodes stand in the cache behind their prefixes.
+
+    A pass verifies so many queries' drafts that these and their prefixes have at most batch_tokens, at least one's.
+    """
     tries = [trie.build(answers, model.format.grammar) for answers in drafts]
     sizes, n = np.array([len(tree) for tree in tries]), len(tries)
     logprobs, columns, drafted = [prefixes.logprobs], [np.zeros(n, np.int64)], np.flatnonzero(sizes)
     children = np.full((n + sizes.sum() + 1, prefixes.logprobs.shape[1]), -1, np.int64)
     if len(drafted):
-        logprobs += prefix.verify(model, prefixes, drafted, [tries[q] for q in drafted], kept=True)
+        at_once = max(1, batch_tokens // int(prefixes.lengths.max() + sizes.max()))
+        for now in np.split(drafted, range(at_once, len(drafted), at_once)):
+            logprobs += prefix.verify(model, prefixes, now, [tries[q] for q in now], kept=True)
         counts["draft"] += int(sizes.sum())
     start = n
     for q in drafted:
