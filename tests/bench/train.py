@@ -82,7 +82,9 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--packed", action=argparse.BooleanOptionalAction, help="rows without padding; else on a GPU alone")
+    parser.add_argument(
+        "--packed", action=argparse.BooleanOptionalAction, help="rows without padding; else on a GPU alone"
+    )
     parser.add_argument("--json", type=Path)
     options = vars(parser.parse_args())
     out, steps = options.pop("json"), options.pop("steps")

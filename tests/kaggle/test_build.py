@@ -51,7 +51,12 @@ def test_two_builds_are_byte_identical(built, tmp_path):
 
 def test_the_dataset_holds_library_model_and_manifest_and_no_strays(built):
     names = set(contents(built / "dataset"))
-    assert {"ttt_core/arc/tasks.py", "model/model-00001-of-00002.safetensors", "model/MODEL_CARD.md", "MANIFEST.json"} <= names
+    assert {
+        "ttt_core/arc/tasks.py",
+        "model/model-00001-of-00002.safetensors",
+        "model/MODEL_CARD.md",
+        "MANIFEST.json",
+    } <= names
     assert not [name for name in names if "__pycache__" in name or "/." in name]
     listed = json.loads((built / "dataset/MANIFEST.json").read_text())
     assert set(listed) == names - {"MANIFEST.json", "dataset-metadata.json"}

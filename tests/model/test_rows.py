@@ -17,7 +17,9 @@ SIZE = 1024
 def corpus():
     rng = np.random.default_rng(0)
     sides = rng.integers(1, 9, (60, 4))
-    pairs = [(i % 3, Pair(*(rng.integers(0, 10, s).astype(np.uint8) for s in (s[:2], s[2:])))) for i, s in enumerate(sides)]
+    pairs = [
+        (i % 3, Pair(*(rng.integers(0, 10, s).astype(np.uint8) for s in (s[:2], s[2:])))) for i, s in enumerate(sides)
+    ]
     return Corpus(("a", "b", "c"), ((1, 2, 3), (), ()), tuple(pairs), ())
 
 
@@ -42,7 +44,12 @@ def test_a_row_gives_the_loss_and_gradients_of_a_padded_batch(corpus, net):
     plan = plan_epoch(corpus, 0, 0, SIZE, 512, rows=1)
     indices = plan.steps[0][0]
     row = make_row(corpus, plan, indices, task_rng(0, "s"), SIZE)
-    assert len(row["input_ids"]) == SIZE == sum(run.count * run.length for run in row["runs"]) > plan.lengths[indices].sum()
+    assert (
+        len(row["input_ids"])
+        == SIZE
+        == sum(run.count * run.length for run in row["runs"])
+        > plan.lengths[indices].sum()
+    )
     ours = loss_and_gradients(net, PackedGridLM(net), row)
     theirs = loss_and_gradients(net, net, make_batch(corpus, plan, indices, task_rng(0, "s")))
     for a, b in zip(ours, theirs, strict=True):

@@ -18,7 +18,7 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.errors import InputError
 from ttt_core.solve import decode as decode_module
-from ttt_core.solve import trie
+from ttt_core.solve import prefix, trie
 from ttt_core.solve.decode import decode, search
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore, score
@@ -76,6 +76,24 @@ def test_rescoring_equals_scoring_one_by_one(seed, name, batch_tokens):
     scores = rescore(model, queries, grids, views, RescoreConfig(batch_tokens=batch_tokens), float("inf"))
     expected = [[one_by_one(model, q, answer_ids(SMALL, apply(v, g))) for q, v in zip(queries, views)] for g in grids]
     assert np.allclose(scores, expected, atol=1e-4)
+
+
+def test_drafts_are_verified_in_passes_of_bounded_tokens_and_not_in_the_first_queries(monkeypatch):
+    model, rng = loaded("grid"), np.random.default_rng(0)
+    asked = [a_query(model, a_task(rng), seen, 0) for seen in draw_views(a_task(rng), 6, rng)]
+    drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
+    passes, verify = [], prefix.verify
+    monkeypatch.setattr(
+        prefix, "verify", lambda *args, **named: passes.append([*map(len, args[3])]) or verify(*args, **named)
+    )
+    longest = max(len(query.prefix) for query in asked)
+    room = 6 * longest  # for the prefixes of all, not for their drafts
+    for first, drafted in ((0, 6), (2, 4), (6, 0)):
+        passes.clear()
+        config = DecodeConfig(floor=1e-3, batch_tokens=room)
+        dict(search(model, asked, config, float("inf"), drafts=lambda i: drafts, first=first))
+        assert sum(map(len, passes)) == drafted
+        assert all(len(sizes) == 1 or len(sizes) * (max(sizes) + longest) <= room for sizes in passes)
 
 
 @pytest.mark.parametrize("name", ["grid", "gpt2"])

@@ -26,9 +26,9 @@ from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.kernels import has_varlen
 from ttt_core.model.load import load_model
+from ttt_core.model.rows import PackedGridLM
 from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
-from ttt_core.model.rows import PackedGridLM
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.stream import Part, ahead, examples, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
@@ -60,7 +60,9 @@ class PretrainConfig:
     original_views: int = 1  # of each pair that is not generated, in an epoch
     scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
     translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
-    packed: bool | None = None  # rows of sequences end to end instead of padded batches; None: on a GPU that has a kernel for them
+    packed: bool | None = (
+        None  # rows of sequences end to end instead of padded batches; None: on a GPU that has a kernel for them
+    )
     compile: bool = False  # torch.compile; takes a minute to begin
     save_every_s: float = 120.0
     piece_s: float = math.inf  # seconds of this call; the next one goes on
