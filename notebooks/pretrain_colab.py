@@ -85,7 +85,8 @@ print("Hugging Face token:", "found" if access.find_token(os.environ) else "none
 from transformers.utils import logging
 
 from ttt_core.arc.editions import write_edition
-from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.pretrain import pretrain
+from ttt_core.model.pretrain_config import PretrainConfig
 
 logging.disable_progress_bar()  # one for every save
 if not (Path(data) / "arc-agi_training_challenges.json").is_file():

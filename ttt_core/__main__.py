@@ -76,14 +76,15 @@ def pretrain(
 ):
     """Train a GridLM on training tasks, or on the demonstrations of a challenge file; torchrun trains on several GPUs."""
     from ttt_core.model import pretrain as training
+    from ttt_core.model.pretrain_config import PretrainConfig
 
     given = locals()
-    names = training.PretrainConfig.__dataclass_fields__
+    names = PretrainConfig.__dataclass_fields__
     default = data / "arc-agi_evaluation_challenges.json" if data else None
     training.pretrain(
         data,
         out,
-        training.PretrainConfig(**{name: given[name] for name in names if name in given}),
+        PretrainConfig(**{name: given[name] for name in names if name in given}),
         extra=extra,
         transductive=transductive,
         base=base,

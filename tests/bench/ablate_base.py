@@ -32,6 +32,7 @@ from ttt_core.config import preset
 from ttt_core.model import gridlm, packing, pretrain
 from ttt_core.model.corpus import Corpus, length
 from ttt_core.model.load import load_model
+from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.speed import keep_memory
 
 ARMS = ("default", "one-axis", "in-context", "no-extra", "originals", "no-colours", "deep")
@@ -58,7 +59,9 @@ def in_one_grid(shown: list[Pair], asked: np.ndarray) -> np.ndarray:
     width = max(block.shape[1] for block in (*blocks, asked))
     lines = [np.full((1, width), BELOW, np.uint8)] * len(blocks)
     padded = [np.pad(b, ((0, 0), (0, width - b.shape[1])), constant_values=FILLER) for b in (*blocks, asked)]
-    return np.concatenate([part for two in zip(padded, [*lines, None], strict=True) for part in two if part is not None])
+    return np.concatenate(
+        [part for two in zip(padded, [*lines, None], strict=True) for part in two if part is not None]
+    )
 
 
 def with_context(others: list[Pair], pair: Pair, max_tokens: int) -> Pair:
@@ -137,7 +140,7 @@ def main(
     torch.set_num_threads(1)
     keep_memory()
     shape = {"width": 192, "layers": 8} if arm == "deep" else {"width": width, "layers": layers}
-    config = pretrain.PretrainConfig(
+    config = PretrainConfig(
         budget_s, **shape, max_tokens=max_tokens, colors="none" if arm == "no-colours" else "free",
         original_views=8 if arm == "originals" else 1,
     )  # fmt: skip

@@ -42,7 +42,7 @@ from ttt_core.arc.encode import DIGITS, FORMATS, IGNORE
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig
 from ttt_core.model import adapter_files, lora
-from ttt_core.model.corpus import collate
+from ttt_core.model.batches import collate
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.memory import Meter

@@ -6,7 +6,8 @@ import pytest
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.encode import IGNORE
 from ttt_core.arc.tasks import Pair
-from ttt_core.model.corpus import FORMAT, Corpus, length, make_batch, plan_epoch
+from ttt_core.model.batches import make_batch
+from ttt_core.model.corpus import FORMAT, Corpus, length, plan_epoch
 
 
 @pytest.fixture(scope="module")

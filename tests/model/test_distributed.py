@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from ttt_core.model import step
-from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.pretrain import pretrain
+from ttt_core.model.pretrain_config import PretrainConfig
 step.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
 if "--forget" in sys.argv:  # what the naive twin does: each process keeps its momenta to itself
     step.SharedMuon.gather = lambda self: None

@@ -18,12 +18,13 @@ from transformers import modeling_utils
 
 from ttt_core.__main__ import main
 from ttt_core.errors import CheckpointError, InputError, ModelError, NonFiniteError
-from ttt_core.model import checkpoint, trainlog
+from ttt_core.model import checkpoint, pretrain_config, trainlog
 from ttt_core.model import pretrain as pretraining
 from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
-from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.pretrain import pretrain
+from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.step import make_optimizers, train_step
 from ttt_core.model.stream import examples
@@ -234,7 +235,7 @@ def test_compiling_does_not_end_the_piece_but_another_slow_step_does(data, tmp_p
     [(0, 0.0, 0.25), (1, 0.0, 0.5), (3, 0.1, 1), (99, 0.4, 1), (99, 0.7, 0.5), (99, 1.0, 0), (0, 0.7, 0.125)],
 )
 def test_the_rate_warms_up_stays_and_falls_to_zero(step, share, factor):
-    assert pretraining.schedule(config(0, warmup_steps=4, flat_share=0.4), step, share) == pytest.approx(factor)
+    assert pretrain_config.schedule(config(0, warmup_steps=4, flat_share=0.4), step, share) == pytest.approx(factor)
 
 
 def test_a_step_that_is_not_finite_changes_nothing(data):

@@ -6,8 +6,10 @@ import torch
 
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.tasks import Pair
-from ttt_core.model.corpus import Corpus, make_batch, make_row, plan_epoch
-from ttt_core.model.pretrain import PretrainConfig, make_net
+from ttt_core.model.batches import make_batch, make_row
+from ttt_core.model.corpus import Corpus, plan_epoch
+from ttt_core.model.pretrain import make_net
+from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.rows import PackedGridLM
 
 SIZE = 1024

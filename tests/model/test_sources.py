@@ -11,7 +11,8 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import preset
 from ttt_core.errors import InputError
 from ttt_core.model.load import load_model
-from ttt_core.model.pretrain import PretrainConfig, pretrain
+from ttt_core.model.pretrain import pretrain
+from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.sources import permutable, read_corpus
 from ttt_core.solve.task import solve_task
 

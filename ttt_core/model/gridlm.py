@@ -121,7 +121,11 @@ class Layer(nn.Module):
 
     def forward(self, x, rotary, mask, cache, index, rows):
         """x (B, T, D) gives (B, R, D), R the number of `rows`: a slice of T or indices."""
-        x = x[:, rows] + self.dropout(self.attn(self.attn_norm(x), rotary, mask, cache, index, rows))
+        return self.after(x[:, rows], self.attn(self.attn_norm(x), rotary, mask, cache, index, rows))
+
+    def after(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The residual stream x once what attention gives, and the SwiGLU, are added."""
+        x = x + self.dropout(attended)
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
@@ -135,15 +139,18 @@ class Attention(nn.Module):
         self.o_proj.is_residual = True
 
     def forward(self, x, rotary, mask, cache, index, rows):
-        q, k, v = (
-            p(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for p, y in ((self.q_proj, x[:, rows]), (self.k_proj, x), (self.v_proj, x))
-        )  # (B, H, R, D/H), (B, H, T, D/H) twice
+        q, k, v = (y.transpose(1, 2) for y in self.split(x, x[:, rows]))  # (B, H, R, D/H), (B, H, T, D/H) twice
         q, k = rotate(q, [t[:, :, rows] for t in rotary]), rotate(k, rotary)
         if cache is not None:
             k, v = cache.update(k, v, index)  # (B, H, S, D/H)
         y = attend(q, k.to(q.dtype), v.to(q.dtype), mask[:, :, rows].to(q.dtype))  # (B, H, R, D/H)
         return self.o_proj(y.transpose(1, 2).flatten(2))
+
+    def split(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of `asking` (..., D), keys and values of x (..., D): (..., H, D/H) each."""
+        parts = (self.q_proj, asking), (self.k_proj, x), (self.v_proj, x)
+        q, k, v = (project(y).unflatten(-1, (self.heads, -1)) for project, y in parts)
+        return q, k, v
 
 
 class MLP(nn.Module):

@@ -8,7 +8,7 @@ from ttt_core.config import AdaptConfig
 from ttt_core.errors import ModelError
 
 TOGETHER = 1 << 19  # elements of matrices orthogonalised at once, at most: what the cache of a CPU core holds
-TOGETHER_CUDA = 1 << 26
+TOGETHER_CUDA = 1 << 26  # likewise on a GPU, which wants few large products
 
 
 class Muon(torch.optim.Muon):

@@ -1,7 +1,7 @@
 """Sequences of different length end to end in one row, without padding, and the training forward pass over them.
 
 Within `packed(net)` the modules of a transformers model or of GridLM whose plain form wastes time or memory compute the
-same by `kernels.py`; `refuse_unequal` refuses a model whose packed pass is not its own. Not here: tokens, optimisers.
+same by `kernels.py` and `attention.py`; `refuse_unequal` refuses a model whose packed pass is not its own. Not here: tokens, optimisers.
 
 Shapes: S tokens of the row, M targets, D width, V vocabulary.
 """
@@ -23,8 +23,8 @@ from transformers.activations import ACT2FN, NewGELUActivation
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.errors import ModelError
 from ttt_core.model import kernels
+from ttt_core.model.attention import Run, attention
 from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
-from ttt_core.model.kernels import Run
 from ttt_core.model.load import autocast
 
 ATTENTION = "packed"  # its name among transformers' attention implementations
@@ -176,7 +176,7 @@ def blocks_of(net: nn.Module) -> nn.ModuleList:
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, *, runs, **_):
     """As transformers calls it: query (1, H, S, d), key and value (1, G, S, d) give (1, S, H, d)."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return kernels.attention(q, k, v, runs, scaling if scaling is not None else q.shape[-1] ** -0.5)[None], None
+    return attention(q, k, v, runs, scaling if scaling is not None else q.shape[-1] ** -0.5)[None], None
 
 
 def _replacement(module: nn.Module, dtype: torch.dtype):
@@ -218,8 +218,7 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int, rows) -> Tensor:
     """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice; rows: the queries of `runs`."""
-    parts = (module.q_proj, x[:, rows]), (module.k_proj, x), (module.v_proj, x)
-    q, k, v = (p(y)[0].unflatten(-1, (module.heads, -1)) for p, y in parts)
+    q, k, v = (y[0] for y in module.split(x, x[:, rows]))
     q, k = kernels.rotate(q, *(t[rows] for t in rotary)), kernels.rotate(k, *rotary)
-    y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (Q, H, d)
+    y = attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (Q, H, d)
     return module.o_proj(y.flatten(1)[None])

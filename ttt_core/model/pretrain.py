@@ -21,13 +21,14 @@ from tqdm import tqdm
 
 from ttt_core.errors import CheckpointError, InputError
 from ttt_core.model import checkpoint
-from ttt_core.model.corpus import Corpus, held_out_batches
+from ttt_core.model.batches import held_out_batches
+from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.kernels import has_varlen
 from ttt_core.model.load import load_model
-from ttt_core.model.rows import PackedGridLM
-from ttt_core.model.sources import COLOR_RULES, read_corpus, refuse_base
+from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
+from ttt_core.model.rows import callable_of
+from ttt_core.model.sources import read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.stream import Part, ahead, examples, on_device
@@ -35,61 +36,6 @@ from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note,
 
 MARGIN = 1.25  # on the time that the last save may take
 RECENT = 9  # steps whose median tells what the next one takes
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Options of one training; on resuming, only those named in MAY_CHANGE may differ."""
-
-    budget_s: float  # seconds of training in all, earlier pieces, reading and saving included
-    width: int = 256  # width, layers and heads are the base's where there is one
-    layers: int = 4
-    heads: int = 4
-    seed: int = 0
-    batch_tokens: int = 4096  # padded tokens of a step, or those of a packed row, in each process
-    max_tokens: int = 512  # longer pairs are left out
-    muon_lr: float = 0.02
-    lr: float = 2e-3  # AdamW: embeddings, norms, head
-    vector_lr: float = 1e-2  # AdamW: task and dihedral vectors
-    warmup_steps: int = 100
-    flat_share: float = 0.4  # of the budget, before the rate falls to zero
-    clip_norm: float = 1.0
-    dropout: float = 0.0
-    ema: float = 0.0  # decay a step of averaged weights, which are then the model; 0: none
-    colors: str = "free"  # see sources.permutable
-    original_views: int = 1  # of each pair that is not generated, in an epoch
-    scale_share: float = 0.0  # of the pairs, enlarged 2 or 3 times
-    translate_share: float = 0.0  # of the pairs of one size, moved by a border of colour 0
-    packed: bool | None = (
-        None  # rows of sequences end to end instead of padded batches; None: on a GPU that has a kernel for them
-    )
-    compile: bool = False  # torch.compile; takes a minute to begin
-    save_every_s: float = 120.0
-    piece_s: float = math.inf  # seconds of this call; the next one goes on
-    max_steps: int = 0  # 0: the budget alone ends it; else the schedule too counts steps instead of seconds
-
-    def __post_init__(self):
-        if not self.budget_s > 0 or not self.piece_s > 0:
-            raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
-        if self.colors not in COLOR_RULES:
-            raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")
-        for name in ("width", "layers", "heads", "original_views"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} {getattr(self, name)}: give --{name.replace('_', '-')} 1 or more")
-        head, rest = divmod(self.width, self.heads)
-        if rest or head % 2 or head < 4:  # rows and columns turn a pair of channels each, see gridlm.axis_dims
-            raise InputError(
-                f"width {self.width}, heads {self.heads}: a head's part of the width must be even and at least 4; "
-                f"give --width {2 * self.heads * max(2, round(head / 2))} or another --heads"
-            )
-        if not (0 <= self.ema < 1 and 0 <= self.dropout < 1):
-            raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
-
-    def is_packed(self, device: torch.device) -> bool:
-        return has_varlen(device) if self.packed is None else self.packed
-
-
-MAY_CHANGE = {"budget_s", "save_every_s", "piece_s", "max_steps", "compile"}
 
 
 def pretrain(
@@ -231,14 +177,6 @@ def train(run: Training, progress: dict, began: float) -> None:
     bar.close()
 
 
-def callable_of(net: GridLM, config: PretrainConfig, place: World) -> nn.Module:
-    """`net` as a training calls it: on packed rows or padded batches, compiled if asked for, its gradients shared."""
-    packed = config.is_packed(place.device)
-    model = PackedGridLM(net, config.compile) if packed else net
-    model = nn.parallel.DistributedDataParallel(model) if place.size > 1 else model
-    return torch.compile(model, dynamic=True) if config.compile and not packed else model
-
-
 def step(run: Training, model: nn.Module, parts: list[Part], number: int) -> torch.Tensor:
     """Optimiser step `number` with `model`, run.net as it is called; its loss."""
     if run.config.dropout:  # the same when resumed
@@ -263,11 +201,6 @@ def spent(config: PretrainConfig, progress: dict, reserve_s: float, began: float
     if config.max_steps:
         return progress["step"] / config.max_steps
     return progress["seconds"] / max(config.budget_s - reserve_s, 1e-9)
-
-
-def schedule(config: PretrainConfig, step: int, share: float) -> float:
-    """Factor of the peak rates: warm-up by steps, then flat, then linear to zero at share 1."""
-    return min(1.0, (step + 1) / config.warmup_steps) * min(1.0, (1 - share) / (1 - config.flat_share))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """GridLM over packed rows of one size: how pretraining runs on a GPU, without padding and with fixed shapes.
 
-What surrounds attention is compiled once for all layers; attention itself is `kernels.attention`. Unlike `packing.py` it
-patches no module and trains all weights. Not here: what is in a row (`corpus.py`).
+What surrounds attention is compiled once for all layers; attention itself is `attention.py`. Unlike `packing.py` it
+patches no module and trains all weights. Not here: what is in a row (`batches.py`).
 
 Shapes: S tokens of the row, D width, H heads, d of a head.
 """
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from ttt_core.model import kernels
+from ttt_core.model.attention import Run, attention
+from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import IGNORE, GridLM, Layer, rotary_table, rotate
-from ttt_core.model.kernels import Run
+from ttt_core.model.pretrain_config import PretrainConfig
 
 
 class PackedGridLM(nn.Module):
@@ -40,23 +41,31 @@ class PackedGridLM(nn.Module):
         cos, sin = (table[0, 0, :, None] for table in tables)  # (S, 1, d/2)
         for layer in net.layers:
             q, k, v = self.before(layer, x, cos, sin)
-            y = kernels.attention(q, k, v, runs, q.shape[-1] ** -0.5)
+            y = attention(q, k, v, runs, q.shape[-1] ** -0.5)
             x = self.after(layer, x, y)
         return CausalLMOutputWithPast(loss=self.end(net, x, labels))
 
 
 def before(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values (S, H, d) of the residual stream x (S, D)."""
-    x, attn = layer.attn_norm(x), layer.attn
-    q, k, v = (p(x).unflatten(-1, (attn.heads, -1)) for p in (attn.q_proj, attn.k_proj, attn.v_proj))
+    x = layer.attn_norm(x)
+    q, k, v = layer.attn.split(x, x)
     return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
 
 
 def after(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
     """The residual stream after attention's y (S, H, d) and the SwiGLU."""
-    x = x + layer.dropout(layer.attn.o_proj(y.flatten(1)))
-    return x + layer.dropout(layer.mlp(layer.mlp_norm(x)))
+    return layer.after(x, layer.attn.o_proj(y.flatten(1)))
 
 
 def end(net: GridLM, x: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross entropy of the targets, nats in float32."""
     return F.cross_entropy(net.lm_head(net.norm(x)).float(), labels, ignore_index=IGNORE)
+
+
+def callable_of(net: GridLM, config: PretrainConfig, place: World) -> nn.Module:
+    """`net` as a training calls it: on packed rows or padded batches, compiled if asked for, its gradients shared."""
+    packed = config.is_packed(place.device)
+    model = PackedGridLM(net, config.compile) if packed else net
+    model = nn.parallel.DistributedDataParallel(model) if place.size > 1 else model
+    return torch.compile(model, dynamic=True) if config.compile and not packed else model

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from ttt_core.arc.augment import task_rng
-from ttt_core.model.corpus import Corpus, Epoch, make_batch, make_row, plan_epoch
+from ttt_core.model.batches import make_batch, make_row
+from ttt_core.model.corpus import Corpus, Epoch, plan_epoch
 from ttt_core.model.distributed import World
 
 AHEAD = 4  # steps' batches made ahead
@@ -70,6 +71,7 @@ def row_of_step(
 
 
 def on_device(batch: dict, device: torch.device) -> dict:
+    """The batch with its tensors on the device."""
     return {name: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
 
 

@@ -86,8 +86,8 @@ def search(
     """(query, its answers, most probable first), batch by batch.
 
     drafts: token ids of answers to try first in a query that is none of the `first`, asked when its batch begins; they
-    change the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft", "search", and
-    "search_unshared", what the same search takes without a cache.
+    change the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft",
+    "search", and "search_unshared", what the same search takes without a cache.
     """
     counts = Counter() if counts is None else counts
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept):

@@ -16,7 +16,7 @@ from ttt_core.arc.encode import IGNORE, NO_LIMIT, Sequence
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
 from ttt_core.model import load
-from ttt_core.model.corpus import collate
+from ttt_core.model.batches import collate
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.packing import Packed, pack
 

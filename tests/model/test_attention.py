@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ttt_core.model import kernels
-from ttt_core.model.kernels import Run
+from ttt_core.model import attention
+from ttt_core.model.attention import Run
 
 RUNS = {
     "causal": (Run(2, 7), Run(1, 12)),
@@ -17,13 +17,13 @@ RUNS = {
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("name", RUNS)
 def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, monkeypatch):
-    monkeypatch.setattr(kernels, "BLOCK", 4)
+    monkeypatch.setattr(attention, "BLOCK", 4)
     runs, generator = RUNS[name], torch.Generator().manual_seed(0)
     sizes = [sum(r.count * r.queries for r in runs)] + [sum(r.count * r.length for r in runs)] * 2
     heads = [4, groups, groups]
     inputs = [torch.randn(s, h, 8, generator=generator) for s, h in zip(sizes, heads, strict=True)]
     upstream, results = torch.randn(sizes[0], 4, 8, generator=generator), []
-    for function in (kernels.attention, kernels.fused):
+    for function in (attention.attention, attention.fused):
         given = [x.clone().requires_grad_() for x in inputs]
         out = function(*given, runs, 0.3)
         out.backward(upstream)
@@ -32,7 +32,7 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, 
         assert torch.allclose(ours, theirs, atol=1e-5)
     blind = tuple(Run(r.count, r.length, 0, r.first) for r in runs)
     if blind != runs and name != "answers ask":  # answers see all inputs either way
-        assert not torch.allclose(kernels.attention(*inputs, blind, 0.3), results[1][0], atol=1e-3)
+        assert not torch.allclose(attention.attention(*inputs, blind, 0.3), results[1][0], atol=1e-3)
 
 
 @pytest.mark.gpu
@@ -45,7 +45,7 @@ def test_the_variable_length_kernel_computes_what_the_fused_one_does(name, group
     heads = [4, groups, groups]
     inputs = [torch.randn(s, h, 64, generator=generator).bfloat16() for s, h in zip(sizes, heads, strict=True)]
     upstream, results = torch.randn(sizes[0], 4, 64, generator=generator).bfloat16(), []
-    for function, device in ((kernels.varlen, "cuda"), (kernels.fused, "cpu")):
+    for function, device in ((attention.varlen, "cuda"), (attention.fused, "cpu")):
         given = [x.to(device).requires_grad_() for x in inputs]
         out = function(*given, runs, 0.3)
         out.backward(upstream.to(device))
