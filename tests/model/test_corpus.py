@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ttt_core.arc.augment import task_rng
+from ttt_core.arc.augment import Augmentation, apply, task_rng
 from ttt_core.arc.encode import IGNORE
 from ttt_core.arc.tasks import Pair
-from ttt_core.model.batches import make_batch
+from ttt_core.model.batches import draw, draw_colors, make_batch
 from ttt_core.model.corpus import FORMAT, Corpus, length, plan_epoch
 
 
@@ -32,6 +32,24 @@ def test_lengths_and_answers_foretell_the_batches(corpus):
         assert (batch["labels"] != IGNORE).sum(1).tolist() == plan.answers[indices].tolist()
     changed = (plan.scales > 1) | plan.borders.any(1)
     assert plan.lengths[changed].max() <= 900
+
+
+def test_sequences_drawn_together_are_those_the_format_makes_of_each_pair_as_seen(corpus):
+    free = ((), (1, 2, 3), tuple(range(1, 10)), *[()] * 4)
+    plan = plan_epoch(corpus := Corpus(corpus.task_ids, free, corpus.pairs, ()), 0, 3, 2048, 900, 0.5, 0.5)
+    every = np.arange(len(corpus.pairs))
+    colors = draw_colors(corpus, every, task_rng(0, "x"))
+    rows = []
+    for i in every:
+        view = Augmentation(int(plan.dihedrals[i]), tuple(colors[i, :10]))
+        border = plan.borders[i].reshape(2, 2)
+        grids = (corpus.pairs[i][1].input, corpus.pairs[i][1].output)
+        grown = (np.pad(np.kron(grid, np.ones([plan.scales[i]] * 2, np.uint8)), border) for grid in grids)
+        rows.append(FORMAT.pair(Pair(*(apply(view, grid) for grid in grown))))
+    ids, positions, is_target = draw(corpus, plan, every, colors)
+    assert (ids == np.concatenate([row.ids for row in rows])).all()
+    assert (positions == np.concatenate([row.positions for row in rows])).all()
+    assert (is_target == (np.concatenate([row.labels for row in rows]) != IGNORE)).all()
 
 
 def test_a_batch_shows_each_pair_turned_as_told_its_free_colours_exchanged_alike_on_both_sides(corpus):

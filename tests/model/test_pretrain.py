@@ -58,17 +58,19 @@ def losses(out):
     return [entry["loss"] for entry in log(out)]
 
 
-def test_the_loss_falls_and_a_model_stands(data, tmp_path):
-    pretrain(data, tmp_path, config(60), hold_out=frozenset(["t1"]))
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_loss_falls_and_a_model_stands(data, tmp_path, packed):
+    pretrain(data, tmp_path, config(60, packed=packed), hold_out=frozenset(["t1"]))
     assert np.mean(losses(tmp_path)[-5:]) < losses(tmp_path)[0] - 0.3
     assert (tmp_path / "model.safetensors").exists() and not list(tmp_path.glob("**/*.bin"))
 
 
-def test_a_resumed_training_has_the_losses_of_an_uninterrupted_one(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_resumed_training_has_the_losses_of_an_uninterrupted_one(data, tmp_path, monkeypatch, packed):
     from ttt_core.model import pretrain as module
 
     torch.use_deterministic_algorithms(True)
-    options = config(8, dropout=0.1, scale_share=0.3, translate_share=0.3)
+    options = config(8, dropout=0.1, scale_share=0.3, translate_share=0.3, packed=packed)
     pretrain(data, tmp_path / "whole", options)
     real, calls = module.train_step, []
 

@@ -1,16 +1,21 @@
 """Packed rows: GridLM computes on them what it computes on padded batches, wherever sequences stand in the row."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from ttt_core.arc.augment import task_rng
+from ttt_core.arc.encode import IGNORE
 from ttt_core.arc.tasks import Pair
-from ttt_core.model.batches import make_batch, make_row
+from ttt_core.model.batches import FILLER, make_batch, make_row
 from ttt_core.model.corpus import Corpus, plan_epoch
+from ttt_core.model.distributed import World
 from ttt_core.model.pretrain import make_net
 from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.rows import PackedGridLM
+from ttt_core.model.stream import row_of_step
 
 SIZE = 1024
 
@@ -58,12 +63,38 @@ def test_a_row_gives_the_loss_and_gradients_of_a_padded_batch(corpus, net):
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_what_a_row_has_left_is_no_long_sequence(corpus):
+    plan = plan_epoch(corpus, 0, 0, SIZE, 512, rows=1)
+    [index] = plan.steps[0][0][:1]
+    for size in (int(plan.lengths[index]), 3000, 65536):
+        runs = make_row(corpus, plan, np.array([index]), task_rng(0, "s"), size)["runs"]
+        assert sum(run.count * run.length for run in runs) == size
+        assert max(run.length for run in runs) <= max(FILLER, plan.lengths[index]) and all(run.length for run in runs)
+
+
 def test_rows_hold_every_pair_once_and_leave_little_empty(corpus):
     plan = plan_epoch(corpus, 0, 0, SIZE, 512, rows=2)
     assert sorted(np.concatenate(sum(plan.steps, []))) == list(range(len(corpus.pairs)))
     filled = [plan.lengths[row].sum() for step in plan.steps for row in step]
     assert max(filled) <= SIZE and np.mean(filled[:-1]) > 0.85 * SIZE
     assert {len(step) for step in plan.steps[:-1]} == {2}
+
+
+def test_the_rows_of_two_processes_make_one_step_and_one_without_a_row_counts_nothing(corpus):
+    plan = plan_epoch(corpus, 0, 0, SIZE, 512, rows=2)
+    plan = dataclasses.replace(plan, steps=[plan.steps[0], plan.steps[0][:1]])
+    for number in (0, 1):
+        parts = []
+        for rank in range(2):
+            place = World(rank, 2, torch.device("cpu"))
+            parts += row_of_step(corpus, plan, number, task_rng(0, "s"), place, SIZE)
+        targets = [int((batch["labels"] != IGNORE).sum()) for batch, _ in parts]
+        weights = [weight for _, weight in parts]
+        if number == 0:
+            assert weights == pytest.approx([2 * n / sum(targets) for n in targets])
+            assert targets == [int(plan.answers[row].sum()) for row in plan.steps[0]]
+        else:
+            assert weights == [2.0, 0.0]
 
 
 @pytest.mark.gpu

@@ -15,6 +15,7 @@ from ttt_core.model.attention import Run
 from ttt_core.model.corpus import FORMAT, Corpus, Epoch, length, pack
 
 START, SEPARATOR, END, PAD = (FORMAT.symbols.index(name) for name in ("<start>", "<output>", "<end>", "<pad>"))
+FILLER = 512
 
 
 def make_batch(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.Generator, part=slice(None)) -> dict:
@@ -41,7 +42,7 @@ def make_batch(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random
 def make_row(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.Generator, size: int) -> dict:
     """The inputs of a `rows.PackedGridLM` for the pairs `indices`, colours permuted by `rng`: (S,) each, S is `size` or the tokens there are if more.
 
-    What the sequences leave of the row is a sequence without targets. labels: of each token the one that follows it.
+    What the sequences leave of the row are sequences of FILLER tokens at most, without targets. labels: of each token the one that follows it.
     """
     ids, positions, is_target = draw(corpus, epoch, indices, draw_colors(corpus, indices, rng))
     lengths, spare = epoch.lengths[indices], max(0, size - len(ids))
@@ -59,7 +60,8 @@ def make_row(corpus: Corpus, epoch: Epoch, indices: np.ndarray, rng: np.random.G
     }
     sequences = zip(lengths.tolist(), (lengths - epoch.answers[indices]).tolist(), strict=True)
     runs = [Run(1, length, prefix - 1) for length, prefix in sequences]
-    return {**batch, "runs": (*runs, Run(1, spare)) if spare else tuple(runs)}
+    left = (Run(spare // FILLER, FILLER), Run(1, spare % FILLER))  # attention grows with the square of a sequence
+    return {**batch, "runs": (*runs, *(run for run in left if run.count and run.length))}
 
 
 def draw_colors(corpus: Corpus, indices: np.ndarray, rng: np.random.Generator) -> np.ndarray:
