@@ -2,7 +2,8 @@
 
 Muon for the layers' matrices, AdamW for the rest; warm-up, flat, then a linear fall that ends with the budget. Writes
 a model directory (bf16 safetensors), `checkpoint/` to resume from, and `train_log.jsonl`. Not here: which pairs there
-are (`sources.py`), how they are batched (`corpus.py`, `stream.py`), one step and its optimisers (`step.py`).
+are (`sources.py`), how they are viewed and batched (`corpus.py`, `batches.py`, `stream.py`), one step and its optimisers
+(`step.py`).
 """
 
 import collections

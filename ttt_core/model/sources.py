@@ -1,7 +1,7 @@
 """Where pretraining pairs come from: training tasks, generated pairs, a challenge file's demonstrations; and the leakage guard.
 
 Reads Kaggle-named files and RE-ARC-like extra pairs into a `Corpus`. Of a challenge file only the demonstrations are
-taken, whatever else stands in it. Not here: views, batches (`corpus.py`).
+taken, whatever else stands in it. Not here: views (`corpus.py`), batches.
 """
 
 import gzip
