@@ -46,7 +46,7 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
 def test_ablate_base_asks_a_task_in_context(tmp_path):
     write_edition("arc-agi-1", tmp_path / "data")
     command = [sys.executable, ROOT / "tests/bench/ablate_base.py", "--data", tmp_path / "data", "--out", tmp_path / "out"]
-    command += ["--arm", "in-context", "--tasks", "1", "--budget-s", "2", "--width", "32", "--layers", "1", "--steps", "2"]
+    command += ["--arm", "in-context", "--tasks", "1", "--budget-s", "10", "--width", "32", "--layers", "1", "--steps", "2"]
     ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     figures = json.loads((tmp_path / "out/in-context.json").read_text())

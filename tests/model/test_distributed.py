@@ -36,17 +36,23 @@ pretrain(Path(sys.argv[1]), out, config)
 """
 
 
-@pytest.fixture
-def data(tmp_path):
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
     """One task of 17 pairs of two sizes: steps have micro-batches of each, some odd, and rows unlike numbers of targets."""
-    rng = np.random.default_rng(0)
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     grids = [rng.integers(0, 3, rng.permutation([4, 5] if i % 2 else [2, 3])).tolist() for i in range(17)]
     pairs = [{"input": g, "output": np.rot90(g).tolist()} for g in grids]
-    (tmp_path / "arc-agi_training_challenges.json").write_text(
+    (folder / "arc-agi_training_challenges.json").write_text(
         json.dumps({"t": {"train": pairs[:10], "test": pairs[10:]}})
     )
-    (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [p["output"] for p in pairs[10:]]}))
-    return tmp_path
+    (folder / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [p["output"] for p in pairs[10:]]}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(data):
+    """The losses of two processes, uninterrupted."""
+    return losses(data, 2, 320)
 
 
 def train(data, processes, batch_tokens, name="out", steps=8, options=()):
@@ -66,20 +72,19 @@ def losses(*args, **named):
     return np.array([json.loads(text)["loss"] for text in (out / "train_log.jsonl").read_text().splitlines()])
 
 
-def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data):
+def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data, both):
     parts = [len(step) for step in plan_epoch(read_corpus(data, max_tokens=512), 0, 0, 640, 512).steps]
     assert max(parts) > 1
-    alone, both, half = losses(data, 1, 640), losses(data, 2, 320), losses(data, 1, 320)
+    alone, half = losses(data, 1, 640), losses(data, 1, 320)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2
 
 
-def test_momenta_of_both_processes_are_saved(data):
-    whole = losses(data, 2, 320)
+def test_momenta_of_both_processes_are_saved(data, both):
     for options, is_same in ((), True), (("--forget",), False):
         name = f"resumed{len(options)}"
         losses(data, 2, 320, name, steps=4, options=options)
-        assert (np.abs(losses(data, 2, 320, name) - whole).max() < 1e-6) == is_same
+        assert (np.abs(losses(data, 2, 320, name) - both).max() < 1e-6) == is_same
 
 
 def test_processes_that_do_not_find_the_same_checkpoint_all_refuse_to_go_on(data):

@@ -221,7 +221,8 @@ def test_saves_of_many_seconds_do_not_overrun_the_budget(data, tmp_path, clock, 
 
 def test_where_reading_takes_the_whole_budget_the_first_model_stands_alone(data, tmp_path, clock):
     clock.reading_s = 95.0
-    pretrain(data, tmp_path, config(0, budget_s=100.0))
+    with pytest.raises(InputError, match="budget 100 s: .* no time for a step; give more seconds"):
+        pretrain(data, tmp_path, config(0, budget_s=100.0))
     assert (clock.saves, clock.now) == (1, 103)
 
 
@@ -292,6 +293,12 @@ def test_averaged_weights_are_the_model_and_resume(data, tmp_path):
     for name, tensor in model.items():
         assert torch.equal(tensor, averaged[name].bfloat16().float()) and torch.equal(tensor, resumed[name])
     assert not torch.equal(averaged["lm_head.weight"], raw["lm_head.weight"])
+
+
+def test_a_budget_without_time_for_a_step_leaves_a_usable_model(data, tmp_path):
+    with pytest.raises(InputError, match="budget 1e-09 s"):
+        pretrain(data, tmp_path, config(0, budget_s=1e-9))
+    assert load_model(tmp_path, device="cpu").net.config.width == 32
 
 
 def test_every_file_of_a_wide_model_travels(data, tmp_path):

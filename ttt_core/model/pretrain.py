@@ -36,6 +36,7 @@ from ttt_core.model.stream import Part, ahead, examples, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
+NO_STEP = "reading and saving leave no time for a step; give more seconds"
 RECENT = 9  # steps whose median tells what the next one takes
 
 
@@ -139,7 +140,9 @@ def train(run: Training, progress: dict, began: float) -> None:
     share = place.agree(spent(config, progress, reserve_s, began))
     whole = dataclasses.replace(config, piece_s=math.inf)
     if share >= 1 and place.agree(spent(whole, progress, reserve_s, began)) < 1:
-        raise InputError(f"piece {config.piece_s:g} s: reading and saving leave no time for a step; give more seconds")
+        raise InputError(f"piece {config.piece_s:g} s: {NO_STEP}")
+    if share >= 1 and progress["step"] == 0:
+        raise InputError(f"budget {config.budget_s:g} s: {NO_STEP}; {out} holds the model as it was at the start")
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
     run.net.train()
     first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
