@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.solve.tiny import MODELS, SMALL, a_query, a_task, ahead, as_dict, enumerated, flat, loaded, same
 from ttt_core.arc.augment import draw_views, task_rng
-from ttt_core.arc.encode import answer_grid
+from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior, limits
 from ttt_core.config import DecodeConfig
 from ttt_core.solve import decode as decode_module
+from ttt_core.solve import prefix
 from ttt_core.solve.decode import decode, search
 
 EVERYTHING = DecodeConfig(floor=5e-5, max_branches=10_000, max_tokens=100_000)
@@ -94,6 +95,21 @@ def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatc
         passes.clear()
     same(*answers)
     assert padded[0] < padded[1]  # tokens that went through the model, padding included
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_answers_do_not_depend_on_whether_a_pass_copies_its_rows_or_reads_all(name, monkeypatch):
+    model, answers, places, real = loaded(name), [], [], prefix.Place
+    asked = queries(model, np.random.default_rng(1), 6)
+    drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
+    monkeypatch.setattr(prefix, "Place", lambda *args: places.append(real(*args)) or places[-1])
+    for share in (0.0, 2.0):
+        monkeypatch.setattr(prefix, "WHOLE", share)
+        drafted = search(model, asked, EVERYTHING, float("inf"), drafts=lambda i: drafts if i % 2 else [])
+        answers.append([found for _, found in sorted(drafted, key=lambda item: item[0])])
+        assert any(place.is_whole for place in places) == (share == 0)
+        places.clear()
+    same(*answers)
 
 
 @settings(max_examples=10, deadline=None)

@@ -11,6 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Of the products that take x: autocast's where that is on, else its own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
     """x / rms(x) * weight over the last dimension, in `dtype`."""
     return _RMSNorm.apply(x, weight, eps, dtype)
@@ -61,8 +67,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor,
 
     In autocast's dtype where that is on, else in the weight's.
     """
-    kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    dtype = compute_dtype(weight)
     bias = bias if bias is None else bias.to(dtype)
     return _LoRALinear.apply(x.to(dtype), weight.to(dtype), bias, A, B, scaling, is_conv)
 

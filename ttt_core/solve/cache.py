@@ -22,13 +22,15 @@ class Place:
     """Where the pass under way reads and writes.
 
     rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens; end: columns that are read. kept:
-    whether what is written stays; else a row may stand in `rows` more than once.
+    whether what is written stays; else a row may stand in `rows` more than once. is_whole: the pass has the tokens of all
+    rows, in order, and what those not in `rows` have is not written.
     """
 
     rows: Tensor | None
     columns: Tensor
     end: int
     kept: bool = True
+    is_whole: bool = False
 
 
 class Columns(DynamicLayer):
@@ -54,9 +56,10 @@ def _through(buffer: Tensor, new: Tensor, place: Place) -> Tensor:
         old = buffer[:, :, : place.end - new.shape[2]]
         return torch.cat([old if place.rows is None else old[place.rows], new], dim=2)
     rows = torch.arange(len(buffer), device=buffer.device) if place.rows is None else place.rows
-    buffer.transpose(1, 2)[rows[:, None], place.columns] = new.transpose(1, 2)
+    written = new if place.rows is None or not place.is_whole else new[place.rows]
+    buffer.transpose(1, 2)[rows[:, None], place.columns] = written.transpose(1, 2)
     seen = buffer[:, :, : place.end]
-    return seen if place.rows is None else seen[place.rows]
+    return seen if place.rows is None or place.is_whole else seen[place.rows]
 
 
 def _buffer(like: Tensor, rows: int, columns: int) -> Tensor:

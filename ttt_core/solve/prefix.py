@@ -23,6 +23,9 @@ from ttt_core.solve.feed import autocast
 from ttt_core.solve.trie import Trie
 
 
+WHOLE = 0.25  # of a cache's rows: where more than this share have new tokens, reading all costs less than copying those
+
+
 @dataclass(frozen=True, eq=False)
 class Query:
     """A prefix after which an answer is expected, the dihedral of its view, and what is known of the answer.
@@ -145,11 +148,25 @@ def grow(
     used: (A,) columns in use; ids: (A, T); positions: (A, T) or (A, T, 3); sees, own, kept: see `cache.tree_mask`.
     """
     mask, columns = cache.tree_mask(sees, own, used, kept)
-    part = prefixes.take(index)
-    whole = np.array_equal(part.rows, np.arange(len(prefixes.cache.kv.layers[0].keys)))
-    rows = None if whole else torch.from_numpy(part.rows).to(model.device)
-    prefixes.cache.place[:] = [Place(rows, columns, mask.shape[3], kept)]
-    return _forward(model, prefixes.cache, ids, positions, _as_bias(model, mask), part.vectors, part.dihedrals)
+    part, n = prefixes.take(index), len(prefixes.cache.kv.layers[0].keys)
+    inputs = ids, positions, part.vectors, part.dihedrals
+    every = np.array_equal(part.rows, np.arange(n))
+    rows = None if every else torch.from_numpy(part.rows).to(model.device)
+    is_whole = kept and not every and len(index) >= WHOLE * n
+    if is_whole:  # the other rows get tokens that nobody reads
+        inputs = [_spread(values, part.rows, n) for values in inputs]
+        mask = torch.zeros(n, *mask.shape[1:], dtype=mask.dtype, device=mask.device).index_copy_(0, rows, mask)
+        mask[..., 0] |= ~mask.any(-1)  # so that no NaN arises
+    prefixes.cache.place[:] = [Place(rows, columns, mask.shape[3], kept, is_whole)]
+    logits = _forward(model, prefixes.cache, *inputs[:2], _as_bias(model, mask), *inputs[2:])
+    return logits[rows] if is_whole else logits
+
+
+def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
+    """(n, ...) with `values` at `rows` and zeros elsewhere."""
+    made = np.zeros((n, *values.shape[1:]), values.dtype)
+    made[rows] = values
+    return made
 
 
 def verify(
