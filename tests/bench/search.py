@@ -1,6 +1,6 @@
 """Search and scoring against what is usually written, on one model in one run.
 
-    python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 12] [--views 16] [--train-s 120]
+    python tests/bench/search.py [--json FILE] [--model DIR] [--device cuda] [--tasks 10] [--views 16] [--train-s 120]
 
 (a) recursion, view by view, one full pass a token, nothing shared; (b) transformers' `generate`, greedy over the same
 views in a batch, then its candidates scored one by one, both on the adapter as it is; (c) ours, which merges it first
@@ -253,7 +253,7 @@ def main(
     dtype: str = typer.Option(
         "float32", help="with bfloat16, candidates near the floor may differ between contestants"
     ),
-    tasks: int = 12,
+    tasks: int = 10,
     views: int = 16,
     train_s: float = 120.0,
     adapt_steps: int = 20,

@@ -22,7 +22,6 @@ from ttt_core.solve.cache import Place, TreeCache
 from ttt_core.solve.feed import autocast
 from ttt_core.solve.trie import Trie
 
-
 WHOLE = 0.25  # of a cache's rows: where more than this share have new tokens, reading all costs less than copying those
 
 
