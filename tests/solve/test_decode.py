@@ -103,6 +103,7 @@ def test_answers_do_not_depend_on_whether_a_pass_copies_its_rows_or_reads_all(na
     asked = queries(model, np.random.default_rng(1), 6)
     drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
     monkeypatch.setattr(prefix, "Place", lambda *args: places.append(real(*args)) or places[-1])
+    monkeypatch.setattr(prefix, "FEW", 10**6)
     for share in (0.0, 2.0):
         monkeypatch.setattr(prefix, "WHOLE", share)
         drafted = search(model, asked, EVERYTHING, float("inf"), drafts=lambda i: drafts if i % 2 else [])

@@ -22,7 +22,8 @@ from ttt_core.solve.cache import Place, TreeCache
 from ttt_core.solve.feed import autocast
 from ttt_core.solve.trie import Trie
 
-WHOLE = 0.25  # of a cache's rows: where more than this share have new tokens, reading all costs less than copying those
+# Where at least this share of a cache's rows have new tokens, and few, reading all rows costs less than copying those.
+WHOLE, FEW = 0.25, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ def grow(
     inputs = ids, positions, part.vectors, part.dihedrals
     every = np.array_equal(part.rows, np.arange(n))
     rows = None if every else torch.from_numpy(part.rows).to(model.device)
-    is_whole = kept and not every and len(index) >= WHOLE * n
+    is_whole = kept and not every and ids.shape[1] <= FEW and len(index) >= WHOLE * n
     if is_whole:  # the other rows get tokens that nobody reads
         inputs = [_spread(values, part.rows, n) for values in inputs]
         mask = torch.zeros(n, *mask.shape[1:], dtype=mask.dtype, device=mask.device).index_copy_(0, rows, mask)
