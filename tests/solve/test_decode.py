@@ -99,17 +99,17 @@ def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatc
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_answers_do_not_depend_on_whether_a_pass_copies_its_rows_or_reads_all(name, monkeypatch):
-    model, answers, places, real = loaded(name), [], [], prefix.Place
+    model, answers, spread, real = loaded(name), [], [], prefix._spread
     asked = queries(model, np.random.default_rng(1), 6)
     drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
-    monkeypatch.setattr(prefix, "Place", lambda *args: places.append(real(*args)) or places[-1])
+    monkeypatch.setattr(prefix, "_spread", lambda *args: spread.append(1) or real(*args))
     monkeypatch.setattr(prefix, "FEW", 10**6)
     for share in (0.0, 2.0):
         monkeypatch.setattr(prefix, "WHOLE", share)
         drafted = search(model, asked, EVERYTHING, float("inf"), drafts=lambda i: drafts if i % 2 else [])
         answers.append([found for _, found in sorted(drafted, key=lambda item: item[0])])
-        assert any(place.is_whole for place in places) == (share == 0)
-        places.clear()
+        assert bool(spread) == (share == 0)
+        spread.clear()
     same(*answers)
 
 

@@ -145,7 +145,7 @@ class Attention(nn.Module):
         q, k = rotate(q, [t[:, :, rows] for t in rotary]), rotate(k, rotary)
         if cache is not None:
             k, v = cache.update(k, v, index)  # (B, H, S, D/H)
-        y = attend(q, k.to(q.dtype), v.to(q.dtype), mask[:, :, rows].to(q.dtype))  # (B, H, R, D/H)
+        y = attend(q, k.to(q.dtype), v.to(q.dtype), mask[:, :, rows])  # (B, H, R, D/H)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def split(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,16 +21,16 @@ STEP = 64  # columns that are read, a multiple of this: on CPU every new shape c
 class Place:
     """Where the pass under way reads and writes.
 
-    rows: (A,) of the cache, None for all; columns: (A, T) of the new tokens; end: columns that are read. kept:
-    whether what is written stays; else a row may stand in `rows` more than once. is_whole: the pass has the tokens of all
-    rows, in order, and what those not in `rows` have is not written.
+    rows: (A,) of the cache; columns: (A, T) of the new tokens; end: columns that are read. is_whole: the pass has tokens for
+    all rows, in order, and what those not in `rows` have is not written; the cache is then read without a copy. kept:
+    whether what is written stays; else a row may stand in `rows` more than once.
     """
 
-    rows: Tensor | None
+    rows: Tensor
     columns: Tensor
     end: int
-    kept: bool = True
-    is_whole: bool = False
+    is_whole: bool
+    kept: bool
 
 
 class Columns(DynamicLayer):
@@ -54,12 +54,11 @@ class Columns(DynamicLayer):
 def _through(buffer: Tensor, new: Tensor, place: Place) -> Tensor:
     if not place.kept:
         old = buffer[:, :, : place.end - new.shape[2]]
-        return torch.cat([old if place.rows is None else old[place.rows], new], dim=2)
-    rows = torch.arange(len(buffer), device=buffer.device) if place.rows is None else place.rows
-    written = new if place.rows is None or not place.is_whole else new[place.rows]
-    buffer.transpose(1, 2)[rows[:, None], place.columns] = written.transpose(1, 2)
+        return torch.cat([old if place.is_whole else old[place.rows], new], dim=2)
+    written = new[place.rows] if place.is_whole else new
+    buffer.transpose(1, 2)[place.rows[:, None], place.columns] = written.transpose(1, 2)
     seen = buffer[:, :, : place.end]
-    return seen if place.rows is None or place.is_whole else seen[place.rows]
+    return seen if place.is_whole else seen[place.rows]
 
 
 def _buffer(like: Tensor, rows: int, columns: int) -> Tensor:

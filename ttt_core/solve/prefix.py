@@ -122,7 +122,8 @@ def read(model: LoadedModel, queries: Rows[Query], counts: Counter) -> Prefixes:
     vectors = np.array([q.dihedral if q.vector is None else q.vector for q in queries])
     tree = cache.empty()
     columns = torch.arange(ids.shape[1], device=model.device).expand(ids.shape)
-    tree.place[:] = [Place(None, columns, ids.shape[1])]
+    rows = torch.arange(len(queries), device=model.device)
+    tree.place[:] = [Place(rows, columns, ids.shape[1], is_whole=True, kept=True)]
     mask = torch.from_numpy(mask).to(model.device)
     asked = int(lengths.max() - lengths.min()) + 1  # from the end of the shortest prefix on
     logits = _forward(model, tree, ids, positions, mask, vectors, dihedrals, asked)
@@ -150,16 +151,15 @@ def grow(
     mask, columns = cache.tree_mask(sees, own, used, kept)
     part, n = prefixes.take(index), len(prefixes.cache.kv.layers[0].keys)
     inputs = ids, positions, part.vectors, part.dihedrals
-    every = np.array_equal(part.rows, np.arange(n))
-    rows = None if every else torch.from_numpy(part.rows).to(model.device)
-    is_whole = kept and not every and ids.shape[1] <= FEW and len(index) >= WHOLE * n
-    if is_whole:  # the other rows get tokens that nobody reads
+    rows, every = torch.from_numpy(part.rows).to(model.device), np.array_equal(part.rows, np.arange(n))
+    is_spread = kept and not every and ids.shape[1] <= FEW and len(index) >= WHOLE * n
+    if is_spread:  # the other rows get tokens that nobody reads
         inputs = [_spread(values, part.rows, n) for values in inputs]
         mask = torch.zeros(n, *mask.shape[1:], dtype=mask.dtype, device=mask.device).index_copy_(0, rows, mask)
         mask[..., 0] |= ~mask.any(-1)  # so that no NaN arises
-    prefixes.cache.place[:] = [Place(rows, columns, mask.shape[3], kept, is_whole)]
+    prefixes.cache.place[:] = [Place(rows, columns, mask.shape[3], every or is_spread, kept)]
     logits = _forward(model, prefixes.cache, *inputs[:2], _as_bias(model, mask), *inputs[2:])
-    return logits[rows] if is_whole else logits
+    return logits[rows] if is_spread else logits
 
 
 def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
