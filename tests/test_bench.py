@@ -33,7 +33,7 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
     few = "=adapt.steps=2 decode.views=2 rescore.views=2"
     command = [sys.executable, ROOT / "tests/bench/ablate.py", "--data", tmp_path / "data", "--json", tmp_path / "lines"]
     command += ["--model", ROOT / "kaggle_dataset/model", "--arm", "few" + few, "--arm", "none" + few + " adapt.method=none"]
-    for tasks, done in (("1", 2), ("2", 4)):
+    for tasks, done in (("00576224", 2), ("00576224,66e6c45b", 4)):
         ran = subprocess.run([*command, "--tasks", tasks], env=ENVIRON, capture_output=True, text=True, timeout=300)
         assert ran.returncode == 0, ran.stderr[-3000:]
         lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]

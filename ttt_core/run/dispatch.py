@@ -145,7 +145,7 @@ def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
 
 
 def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, used_s: float) -> None:
-    results = [public(result, functools.partial(redact, environ=os.environ)) for result in outcome.results]
+    results = [public(result, functools.partial(redact, environ=dict(os.environ))) for result in outcome.results]
     if not outcome.is_alive:
         state.ready.discard(name)
     state.schedule.ended(name, used_s, measured=results[0].status == "ok")
