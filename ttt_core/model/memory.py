@@ -6,7 +6,6 @@ between and beyond them. It is made once per model and options. Not here: what i
 
 import weakref
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.config import AdaptConfig
+from ttt_core.model import host
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import autocast
 from ttt_core.model.optim import state_bytes
@@ -127,11 +127,5 @@ def _sample(net: nn.Module, tokens: int, device: torch.device) -> Packed:
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory that is free on `device`, in bytes; infinite where the system does not say."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return float("inf")
+    """Memory that may still be taken on `device`, in bytes; infinite where the system does not say."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else host.free_bytes()

@@ -17,7 +17,7 @@ from pathlib import Path
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import preset
 from ttt_core.errors import TTTError
-from ttt_core.model import access
+from ttt_core.model import access, host
 from ttt_core.run import environment
 from ttt_core.run.run import run
 
@@ -125,7 +125,7 @@ def _asked(model) -> list[Check]:
 
 
 def _memory() -> Check:
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    free = host.free_bytes() / 2**30
     fault = "" if free >= LEAST_MEMORY_GIB else f"a run wants {LEAST_MEMORY_GIB:g} GiB; end other programs"
     return Check("memory", f"{free:.1f} GiB free", fault)
 

@@ -1,0 +1,37 @@
+"""Memory of the machine that this process may still take. No torch."""
+
+import contextlib
+from pathlib import Path
+
+
+def free_bytes() -> float:
+    """Of the machine, or of the control groups that a container is in, whichever is less; infinite where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+    return min(free, cgroup_free())
+
+
+def cgroup_free(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Bytes that the process's control groups, of the kernel's version 1 or 2, leave it; infinite where none has a limit."""
+    free = float("inf")
+    for line in proc.read_text().splitlines() if proc.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            top, limit, used, cached = root, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            top, limit, used = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cached = "total_inactive_file"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):  # a group has no more than those above it
+            with contextlib.suppress(OSError, ValueError):  # not there, as those above a container are, or "max"
+                left = int((folder / limit).read_text()) - int((folder / used).read_text())
+                stat = dict(entry.split() for entry in (folder / "memory.stat").read_text().splitlines())
+                free = min(free, left + int(stat.get(cached, 0)))
+            if folder == top:
+                break
+    return max(0.0, free)
