@@ -127,7 +127,7 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
     """The notebook of a jupytext source with `parameters` set; InputError for one that it does not declare."""
     notebook = jupytext.read(source)
     declared = next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    environment.check_parameters([declared, "# Parameters\n" + "".join(f"{name} = 0\n" for name in parameters)])
+    environment.check_parameters([declared, "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())])
     with tempfile.TemporaryDirectory() as scratch:
         plain, baked = Path(scratch, "plain.ipynb"), Path(scratch, "baked.ipynb")
         jupytext.write(notebook, plain)

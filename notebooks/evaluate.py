@@ -20,7 +20,7 @@
 
 # %% tags=["parameters"]
 edition: str = "arc-agi-1"  # or "arc-agi-2"; its evaluation tasks are solved
-data: str = "build/data"  # folder of the edition's files, written where they are missing
+data: str = ""  # folder of the edition's files, written where they are missing; empty: build/EDITION
 model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face
 run_dir: str = "build/evaluation"  # records; a run with the same settings is continued
 budget_s: float = 300.0  # seconds for all tasks
@@ -56,6 +56,7 @@ environment.check_parameters(In)
 # A score counts only for a model that has learnt none of these tasks, neither by id nor by content.
 
 # %%
+data = data or f"build/{edition}"
 challenges, solutions = (f"{data}/arc-agi_evaluation_{kind}.json" for kind in ("challenges", "solutions"))
 if not Path(challenges).is_file():
     write_edition(edition, data)

@@ -52,7 +52,7 @@ from ttt_core.solve.task import share_of, solve_task
 
 environment.check_parameters(In)
 options = config.preset(preset, settings.split())
-(puzzled,) = puzzle.select_tasks(puzzle.read_challenges(challenges), task or "1")
+(puzzled,) = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format
 loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)

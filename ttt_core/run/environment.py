@@ -25,6 +25,8 @@ PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
 WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
 MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount
+KINDS = {"str": str, "int": int, "float": int | float, "bool": bool}  # of notebook parameters
+MAX_COUNT = 9999  # of tasks, as text may be given; ids that look like numbers are larger
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|CREDENTIALS|PASSWORD|PASSWD)$", re.IGNORECASE)
@@ -83,26 +85,32 @@ def is_rehearsal(environ: Mapping[str, str]) -> bool:
 
 
 def check_parameters(cells: Sequence[str]) -> None:
-    """InputError where papermill has set a parameter that the notebook does not declare. cells: IPython's `In`.
+    """InputError where papermill has set a parameter that the notebook does not declare, or not so. cells: IPython's `In`.
 
     Declared is what a cell annotates (`seed: int = 0`); set is what the cell does that papermill puts in, which begins
-    with "# Parameters". papermill itself only warns.
+    with "# Parameters". papermill itself only warns, and its -p makes a number of an id such as 00576224 or 20818e16; a
+    count where text is declared (`tasks`) is taken.
     """
-    declared, given = set(), []
+    declared, given = {}, {}
     for source in cells:
         try:
             body = ast.parse(source).body
         except SyntaxError:  # magics; none stand beside parameters
             continue
-        declared |= {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
+        declared |= {node.target.id: ast.unparse(node.annotation) for node in body if isinstance(node, ast.AnnAssign)}
         if source.startswith("# Parameters"):
-            given += [target.id for node in body if isinstance(node, ast.Assign) for target in node.targets]
-    for name in given:
+            given |= {target.id: node.value for node in body if isinstance(node, ast.Assign) for target in node.targets}
+    for name, node in given.items():
         if name not in declared:
             known = ", ".join(sorted(declared))
             raise InputError(
                 f"notebook parameter {name}: unknown, the nearest is {nearest(name, declared)}; known: {known}"
             )
+        value, kind = ast.literal_eval(node), declared[name]
+        is_count = type(value) is int and 0 <= value <= MAX_COUNT
+        if not isinstance(value, KINDS.get(kind, object)) and not (kind == "str" and is_count):
+            remedy = "papermill's -p makes numbers of some ids: give it with -r" if kind == "str" else "see the first cell"
+            raise InputError(f"notebook parameter {name}: {value!r} is no {kind}; {remedy}")
 
 
 def find_input(inputs: str | Path, name: str) -> Path:
