@@ -246,8 +246,17 @@ def test_wheels_are_collected_and_installed_without_an_index(tmp_path, monkeypat
     assert environment.install_wheels(tmp_path) == []
 
 
-@pytest.mark.parametrize(("printed", "faults"), [("NVIDIA L4, 8.9", 0), ("Tesla P100-PCIE-16GB, 6.0", 1), ("", 1)])
-def test_gpu_faults_name_an_old_or_missing_gpu(tmp_path, printed, faults):
+@pytest.mark.parametrize(
+    ("printed", "faults"),
+    [
+        ("NVIDIA L4, 8.9", 0),
+        ("Tesla P100-PCIE-16GB, 6.0", 1),
+        ("", 1),
+        ("No devices were found", 1),
+        ("NVIDIA L4, [N/A]", 1),
+    ],
+)
+def test_gpu_faults_name_an_old_a_missing_and_an_unusable_gpu(tmp_path, printed, faults):
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\nprintf '%s' '{printed}'\n")
     program.chmod(0o755)

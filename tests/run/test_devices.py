@@ -26,6 +26,7 @@ FAULTS = Path(__file__).parents[1] / "faults"
         ("cpu:2", None, ["cpu:0", "cpu:1"]),
         ("cuda:1", None, ["cuda:1"]),
         ("cuda:0,3", None, ["cuda:0", "cuda:3"]),
+        ("cuda:0,1", "2,3", ["cuda:0", "cuda:1"]),
         ("auto", "", ["auto"]),
         ("auto", "5", ["auto"]),
         ("auto", "0,2", ["cuda:0", "cuda:2"]),
@@ -39,6 +40,10 @@ def test_a_word_names_devices(spec, visible, names):
 
 def test_each_gpu_is_alone_and_threads_are_shared_out():
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,3", {})] == ["0", "3"]
+    shown = {"CUDA_VISIBLE_DEVICES": "2, 3"}  # by whoever shares this machine out
+    assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,1", shown)] == ["2", "3"]
+    with pytest.raises(InputError, match="no GPU 2, for CUDA_VISIBLE_DEVICES=2, 3 shows 2"):
+        places("cuda:0,2", shown)
     assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {})} == {str(max(1, os.cpu_count() // 2))}
     assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {"OMP_NUM_THREADS": "1"})} == {"1"}
 
@@ -52,6 +57,12 @@ def test_other_words_are_refused(spec):
 def test_without_a_driver_there_are_no_gpus():
     assert devices.visible_gpus({}, query="no-such-program") == ()
     assert devices.visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == ()
+
+
+def test_a_driver_that_complains_has_no_gpus(tmp_path):
+    (tmp_path / "smi").write_text("#!/bin/sh\necho No devices were found\n")
+    (tmp_path / "smi").chmod(0o755)
+    assert devices.visible_gpus({}, query=str(tmp_path / "smi")) == ()
 
 
 def test_without_ray_several_devices_are_refused_and_auto_goes_on_with_one(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.config import Config
 from ttt_core.errors import InputError
 from ttt_core.run import store
+from ttt_core.run.evaluation import outcomes
 from ttt_core.run.report import write_report
 from ttt_core.run.run import run
 
@@ -42,6 +43,18 @@ def finished(tmp_path):
         store.write_record(tmp_path / "run", record)
     run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
     return tmp_path
+
+
+def test_a_challenge_file_that_was_replaced_costs_no_record(finished):
+    torn = finished / "run/tasks/b.json"
+    torn.write_text(torn.read_text()[:-9])
+    assert "b" in write_report(finished / "run").read_text() and torn.is_file()  # a report moves nothing
+    told = json.loads((finished / "challenges.json").read_text())
+    (finished / "challenges.json").write_text(json.dumps({"other": told["a"]}))
+    for read in (write_report, lambda run_dir: outcomes(run_dir, {})):
+        with pytest.raises(InputError, match="challenges_sha256 was"):
+            read(finished / "run")
+    assert {path.name for path in (finished / "run/tasks").iterdir()} == {"a.json", "b.json"}
 
 
 def part(html: str, task: str) -> str:

@@ -1,6 +1,7 @@
 """A whole run: always a valid submission, a fault costs its own task alone, nothing is lost or done twice."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig, Config
 from ttt_core.errors import InputError
+from ttt_core.run import devices
 from ttt_core.run.environment import worker_environment
 from ttt_core.run.keep import describe
 from ttt_core.run.run import Limits, reselect, run, write_fallback
@@ -218,6 +220,35 @@ def test_three_failed_starts_end_the_run(place, go):
     assert len([line for line in notes(place) if line]) == 3
 
 
+def test_a_worker_that_cannot_be_started_again_is_a_failed_start(place, go, monkeypatch):
+    popen, started = subprocess.Popen, []
+
+    def refuse(*args, **named):
+        started.append(args)
+        if len(started) > 1:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return popen(*args, **named)
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    summary = go({"b": "kill"}, devices="cpu")
+    assert "no worker could be started: [Errno 11]" in summary.stopped and summary.ok == len(answered(place)) > 0
+
+
+def test_a_backend_that_breaks_ends_the_run_with_what_it_has(place, go, monkeypatch):
+    ended, seen = devices.Here.ended, []
+
+    def breaks(self):
+        seen.append(self)
+        if len(seen) > 3:
+            raise ConnectionError("the head is gone")
+        return ended(self)
+
+    monkeypatch.setattr(devices.Here, "ended", breaks)
+    summary = go()
+    assert summary.stopped == "the devices failed: ConnectionError: the head is gone"
+    assert (summary.ok, summary.skipped) == (2, 2) and len(answered(place)) == 2
+
+
 def test_a_bad_task_costs_only_itself(place, go):
     entries = json.loads((place / "challenges.json").read_text())
     entries["b"]["train"][0]["input"] = [[10]]
@@ -323,3 +354,15 @@ def test_reselection_votes_again_without_a_model(place, go):
     assert again["d"] == after["d"] and [again[name] for name in "abc"] == [before[name] for name in "abc"]
     with pytest.raises(InputError, match="unknown selector majorty: the nearest is majority"):
         reselect(place / "run", "majorty", place / "moved.json")
+
+
+def test_a_reselection_stands_until_the_run_goes_on(place, go):
+    path = go().submission
+    before = path.read_bytes()
+    reselected = reselect(place / "run", "majority").read_bytes()
+    with pytest.raises(InputError, match="seed was 0, now it is 1"):
+        go(seed=1)
+    write_fallback(place / "challenges.json", place / "run")
+    assert path.read_bytes() == reselected != before and receipt(place)["reselected"] == "majority"
+    go()
+    assert path.read_bytes() == before and "reselected" not in receipt(place)

@@ -200,13 +200,18 @@ def test_records_without_receipt_are_not_mixed_in(run_dir, result):
         receipt.require_same(run_dir, {})
 
 
-def test_a_fingerprint_sees_every_byte_and_name_of_a_folder(tmp_path):
-    (tmp_path / "a").write_text("1")
+def test_a_fingerprint_sees_every_byte_and_name_that_determines_results(tmp_path):
+    (tmp_path / "a.json").write_text("1")
     first = environment.fingerprint(tmp_path)
-    (tmp_path / "a").write_text("2")
+    (tmp_path / "a.json").write_text("2")
     second = environment.fingerprint(tmp_path)
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert len({first, second, environment.fingerprint(tmp_path)}) == 3
+    (tmp_path / "a.json").rename(tmp_path / "a.safetensors")
+    third = environment.fingerprint(tmp_path)
+    assert len({first, second, third}) == 3
+    (tmp_path / "train_log.png").touch()  # what `report` writes beside a model
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").touch()  # of a run in its own folder of challenges
+    assert environment.fingerprint(tmp_path) == third
     with pytest.raises(InputError, match="cannot be read"):
         environment.fingerprint(tmp_path / "missing")
 

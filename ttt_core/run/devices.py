@@ -38,24 +38,39 @@ def places(spec: str, environ: Mapping[str, str]) -> tuple[Place, ...]:
         share = max(1, (os.cpu_count() or 1) // int(match["n"]))
         threads = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(share)), "CUDA_VISIBLE_DEVICES": ""}
         return tuple(Place(f"cpu:{i}", "cpu", threads) for i in range(int(match["n"])))
-    ids = match["ids"].split(",") if match["ids"] else visible_gpus(environ) if spec == "auto" else ()
-    if len(set(ids)) < len(ids):
-        raise InputError(f"devices {spec}: names a GPU twice; give each once")
+    if match["ids"]:
+        ids = _named(spec, match["ids"].split(","), environ)
+    else:
+        ids = {i: i for i in visible_gpus(environ)} if spec == "auto" else {}
     if not ids or (spec == "auto" and len(ids) == 1):
         return (Place(spec, spec),)  # its worker decides what that is
-    return tuple(Place(f"cuda:{i}", "cuda", {"CUDA_VISIBLE_DEVICES": i}) for i in ids)
+    return tuple(Place(f"cuda:{i}", "cuda", {"CUDA_VISIBLE_DEVICES": shown}) for i, shown in ids.items())
+
+
+def _named(spec: str, numbers: list[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The GPUs that `spec` names by number, as CUDA_VISIBLE_DEVICES will tell of each; counted, as torch does, among those shown."""
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"devices {spec}: names a GPU twice; give each once")
+    if "CUDA_VISIBLE_DEVICES" not in environ:
+        return {i: i for i in numbers}
+    shown = visible_gpus(environ)
+    if missing := [i for i in numbers if int(i) >= len(shown)]:
+        told = f"CUDA_VISIBLE_DEVICES={environ['CUDA_VISIBLE_DEVICES']} shows {len(shown)}"
+        raise InputError(f"devices {spec}: there is no GPU {missing[0]}, for {told}; number them from 0")
+    return {i: shown[int(i)] for i in numbers}
 
 
 def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple[str, ...]:
     """Ids of the GPUs that programs may use here; a driver that does not answer has none."""
     if "CUDA_VISIBLE_DEVICES" in environ:
-        return tuple(i for i in environ["CUDA_VISIBLE_DEVICES"].split(",") if i.strip() and i.strip() != "-1")
+        listed = (i.strip() for i in environ["CUDA_VISIBLE_DEVICES"].split(","))
+        return tuple(i for i in listed if i and i != "-1")
     try:
         asked = [query, "--query-gpu=index", "--format=csv,noheader"]
         told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(told.split())
+    return tuple(line for line in map(str.strip, told.splitlines()) if line.isdigit())  # else a driver's complaint
 
 
 class Here:

@@ -23,6 +23,7 @@ from ttt_core.errors import InputError
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
+DETERMINING = {".json", ".safetensors", ".txt", ".model"}  # of a folder's files; the last two are tokenizers'
 WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
 MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount
 KINDS = {"str": str, "int": int, "float": int | float, "bool": bool}  # of notebook parameters
@@ -49,13 +50,16 @@ def version(package: str) -> str:
 
 
 def fingerprint(path: str | Path) -> str:
-    """sha256 of a file, or of the names and sha256 of all files below a folder; InputError if it cannot be read."""
+    """sha256 of a file, or of the names and sha256 of a folder's files that determine results; InputError if it cannot be read.
+
+    These are the DETERMINING ones directly in it, such as a model's: not its card, a picture or a run in a folder below.
+    """
     path = Path(path)
     try:
         if not path.is_dir():
             return _sha256(path)
-        files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
-        lines = [f"{file.relative_to(path).as_posix()} {_sha256(file)}\n" for file in files]
+        files = sorted(f for f in path.iterdir() if f.suffix in DETERMINING and f.is_file() and f.name[0] != ".")
+        lines = [f"{file.name} {_sha256(file)}\n" for file in files]
     except OSError as error:
         raise InputError(f"{error.filename or path}: cannot be read ({error.strerror}); check the path") from None
     return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -170,11 +174,14 @@ def gpu_faults(query: str = "nvidia-smi") -> list[str]:
         lines = []
     if not lines:
         return [f"GPU: none found; {remedy}"]
-    gpus = [line.rsplit(",", 1) for line in lines]
-    old = [(name, float(capability)) for name, capability in gpus if float(capability) < LEAST_CAPABILITY]
-    return [
-        f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}" for name, capability in old
-    ]
+    faults = []
+    for line in lines:
+        name, _, capability = line.rpartition(", ")
+        if not re.fullmatch(r"\d+\.\d+", capability):
+            faults.append(f"GPU: {query} says {line!r}; {remedy}")
+        elif float(capability) < LEAST_CAPABILITY:
+            faults.append(f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}")
+    return faults
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:
@@ -183,10 +190,6 @@ def redact(text: str, environ: Mapping[str, str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _SECRET_SHAPE.sub("***", text)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)  # .cache and .gitattributes of a hub download
 
 
 def _sha256(path: Path) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ttt_core.arc import metric, submission
-from ttt_core.arc.tasks import read_challenges
 from ttt_core.errors import InputError
-from ttt_core.run import receipt, store
+from ttt_core.run import receipt
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +37,7 @@ class Outcome:
 def outcomes(run_dir: str | Path, truths: Mapping[str, Sequence[np.ndarray]]) -> list[Outcome]:
     """One Outcome for every output of the run's tasks that `truths` (see `metric.read_solutions`) knows."""
     run_dir = Path(run_dir)
-    if (told := receipt.read(run_dir)) is None:
-        raise InputError(f"run folder {run_dir}: holds no {receipt.NAME}; give the run_dir of a run")
-    challenges = read_challenges(told["challenges"])
-    records, _ = store.read_records(run_dir, challenges.n_test)
+    told, _, records = receipt.read_run(run_dir)
     answers = submission.read(run_dir / "submission.json")
     found = []
     for task_id in (task for task in told["tasks"] if task in truths):

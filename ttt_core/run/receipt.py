@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ttt_core.arc.result import TaskResult
-from ttt_core.arc.tasks import read_object
+from ttt_core.arc.tasks import Challenges, read_challenges, read_object
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import InputError
-from ttt_core.run.store import STATUSES, write_atomic
+from ttt_core.run.environment import fingerprint
+from ttt_core.run.store import STATUSES, read_records, write_atomic
 
 NAME = "run.json"
 
@@ -39,6 +40,20 @@ def read(run_dir: Path) -> dict | None:
     if not isinstance(receipt.get("identity"), dict) or not isinstance(receipt.get("tasks"), dict):
         raise InputError(f"{path}: holds no receipt of a run; give another run folder")
     return receipt
+
+
+def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[dict, Challenges, dict]:
+    """Receipt, challenges and sound records, by task id, of a run; nothing is written.
+
+    challenges_path: where the run's challenge file is now, if not where it was. InputError if there is no run, or if that
+    file is no longer the run's.
+    """
+    if (told := read(run_dir)) is None:
+        raise InputError(f"run folder {run_dir}: holds no {NAME}; give the --out folder of a `solve`")
+    challenges_path = challenges_path or told["challenges"]
+    require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
+    challenges = read_challenges(challenges_path)
+    return told, challenges, read_records(run_dir, challenges.n_test, set_aside=False)[0]
 
 
 def write(run_dir: Path, receipt: Mapping) -> None:

@@ -16,8 +16,7 @@ from PIL import Image
 from ttt_core.arc import metric, submission
 from ttt_core.arc.draw import COLORS
 from ttt_core.arc.result import Candidate, TaskResult
-from ttt_core.arc.tasks import Task, read_challenges
-from ttt_core.errors import InputError
+from ttt_core.arc.tasks import Task
 from ttt_core.run import receipt, store
 
 NAME = "report.html"
@@ -31,12 +30,9 @@ PALETTE = [int(color[i : i + 2], 16) for color in COLORS for i in (1, 3, 5)]
 def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Path:
     """Write report.html into `run_dir`. solutions: a Kaggle solutions file; without it nothing is called right."""
     run_dir = Path(run_dir)
-    if (told := receipt.read(run_dir)) is None:
-        raise InputError(f"run folder {run_dir}: holds no {receipt.NAME}; give the --out folder of a `solve`")
-    challenges = read_challenges(told["challenges"])
+    told, challenges, records = receipt.read_run(run_dir)
     answers = submission.read(run_dir / "submission.json")
     truths = metric.read_solutions(solutions) if solutions else {}
-    records, _ = store.read_records(run_dir, challenges.n_test)
     tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
     longest = max([sum(r.seconds.values()) for r in records.values()] + [1e-9])
     table = {task.id: told["tasks"][task.id] for task in tasks}

@@ -6,6 +6,7 @@ had. This process never imports torch: the model lives in workers, and one that 
 here: the loop (`dispatch.py`), scores, which need solutions.
 """
 
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ttt_core.run import devices as fleet
 from ttt_core.run import keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.dispatch import Work, solve_all
-from ttt_core.run.environment import fingerprint, versions
+from ttt_core.run.environment import fingerprint, redact, versions
 from ttt_core.run.supervise import Limits, caught_signals
 
 
@@ -48,7 +49,7 @@ def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
         records, _ = store.read_records(run_dir, challenges.n_test)
         with store.writable(run_dir):
             return keep.write_submission(
-                run_dir, challenges, keep.standing(run_dir, challenges) | keep.attempts(records)
+                run_dir, challenges, keep.attempts(records) | keep.standing(run_dir, challenges)
             )
 
 
@@ -82,8 +83,8 @@ def run(
         receipt.require_same(run_dir, {"challenges_sha256": challenges_sha256})
         records, complaints = store.read_records(run_dir, challenges.n_test)
         before = keep.standing(run_dir, challenges)
-        with store.writable(run_dir):
-            keep.write_submission(run_dir, challenges, before | keep.attempts(records))
+        with store.writable(run_dir):  # until the command is known to continue the run, its answers stand
+            keep.write_submission(run_dir, challenges, keep.attempts(records) | before)
             store.reserve_space(run_dir, keep.ANSWER_BYTES * sum(challenges.n_test.values()))
         chosen = select_tasks(challenges, tasks)
         if not Path(model).is_dir():
@@ -108,6 +109,8 @@ def run(
         }
         plan = keep.Plan(run_dir, challenges, chosen, budget, before, header)
         with store.writable(run_dir):
+            if records:
+                keep.write_submission(run_dir, challenges, before | keep.attempts(records))
             keep.write_receipt(plan, records, keep.NOT_REACHED)
         with tqdm(total=len(chosen), unit="task", file=sys.stderr, disable=not progress) as bar:
             for complaint in complaints:
@@ -116,7 +119,11 @@ def run(
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
             work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
             with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str, say) as backend:
-                stopped = solve_all(work, backend)
+                try:
+                    stopped = solve_all(work, backend)
+                except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other
+                    stopped = redact(f"the devices failed: {type(error).__name__}: {error}", os.environ)
+                    say(stopped)
             table = keep.finish(plan, records, stopped, bar)
     n = receipt.counts(table)
     return RunSummary(
@@ -131,16 +138,13 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
     its own selector back. challenges_path: where the run's challenge file is now, if not where it was.
     """
     run_dir = Path(run_dir)
-    if (told := receipt.read(run_dir)) is None:
-        raise InputError(f"run folder {run_dir}: holds no {receipt.NAME}; give the --out folder of a `solve`")
     from ttt_core.solve.vote import SELECTORS, select
 
     if selector not in SELECTORS:
         raise InputError(f"unknown selector {selector}: the nearest is {nearest(selector, SELECTORS)}")
-    challenges = read_challenges(challenges_path := challenges_path or told["challenges"])
+    receipt.read_run(run_dir, challenges_path)  # no folder is made where there is no run
     with store.locked(run_dir):
-        receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
-        records, _ = store.read_records(run_dir, challenges.n_test)
+        told, challenges, records = receipt.read_run(run_dir, challenges_path)
         attempts = {
             task.id: [
                 select(candidates, selector, pair.input)

@@ -136,8 +136,13 @@ def read_record(path: Path, task_id: str, n_test: int) -> TaskResult:
     return result_from_dict(record["result"], task_id, n_test)
 
 
-def read_records(run_dir: Path, n_test: Mapping[str, int]) -> tuple[dict[str, TaskResult], tuple[str, ...]]:
-    """All sound records of tasks in `n_test`, and one sentence for each other file, which is renamed out of the way."""
+def read_records(
+    run_dir: Path, n_test: Mapping[str, int], set_aside: bool = True
+) -> tuple[dict[str, TaskResult], tuple[str, ...]]:
+    """All sound records of tasks in `n_test`, and one sentence for each other file.
+
+    set_aside: that file is renamed out of the way, which only the holder of `locked` may do; else it is left alone.
+    """
     records, complaints = {}, []
     for path in sorted((run_dir / "tasks").glob("*.json")):
         try:
@@ -145,6 +150,9 @@ def read_records(run_dir: Path, n_test: Mapping[str, int]) -> tuple[dict[str, Ta
                 raise CheckpointError(f"record {path}: the challenges hold no such task; set it aside")
             records[path.stem] = read_record(path, path.stem, n_test[path.stem])
         except CheckpointError as error:
+            if not set_aside:
+                complaints.append(str(error))
+                continue
             aside = next(a for i in range(1, 10**6) if not (a := path.with_name(f"{path.name}.corrupt-{i}")).exists())
             os.replace(path, aside)
             complaints.append(f"{error} (now {aside.name})")

@@ -80,7 +80,10 @@ class Device:
         """Start a worker and wait until its model is loaded."""
         self.end()
         kill_at = time.monotonic() + within_s
-        self.child = worker.start(self.setup, self.log, worker_environment(os.environ) | self.environ)
+        try:
+            self.child = worker.start(self.setup, self.log, worker_environment(os.environ) | self.environ)
+        except OSError as error:  # no process, memory or room for another
+            return Outcome("dead", str(error))
         self.show("load")
         reply = worker.wait(self.child, "load", within_s, kill_at, self.stopped, self.show)
         if reply.kind == "ready":
