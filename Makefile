@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export PYTHONPATH := $(CURDIR)
 
 # What Kaggle and Colab have installed; with this torchao, PEFT refuses to make a LoRA.
-KAGGLE_IMAGE := torch==2.13.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
+KAGGLE_IMAGE := torch==2.10.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safetensors==0.7.0 torchao==0.10.0
 
 # One process a core and one thread a process; the tests of a file stay together.
 PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile

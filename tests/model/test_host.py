@@ -1,5 +1,8 @@
 """What memory is left: of the machine, and of the control groups that a container is in."""
 
+import subprocess
+import sys
+
 import pytest
 
 from ttt_core.model import host
@@ -41,4 +44,15 @@ def test_without_groups_the_machine_s_memory_is_what_is_left(tmp_path, monkeypat
     whole = host.free_bytes()
     assert 0 < whole < 2**50
     monkeypatch.setattr(host, "cgroup_free", lambda: 7.0)
-    assert host.free_bytes() == 7.0
+    monkeypatch.setattr(host, "_kept", lambda: 5.0)
+    assert host.free_bytes() == 12.0
+
+
+def test_what_the_allocator_keeps_is_not_taken():
+    """In a process of its own, for keeping memory cannot be switched off again."""
+    lines = (
+        "import torch; from ttt_core.model import host, speed; speed.keep_memory(); before = host._kept()",
+        "blocks = [torch.ones(2**22) for _ in range(16)]; end = torch.ones(9); del blocks; print(host._kept() - before)",
+    )
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True)
+    assert 2**28 * 0.99 < float(ran.stdout) < 2**29

@@ -31,12 +31,12 @@ from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, for_inference, trainable
 from ttt_core.solve.feed import (
     batch_of,
+    context_tokens,
     longest_of,
     micro_batches,
     packed_of,
     stream,
     target_logits,
-    training_tokens,
 )
 
 CPU = torch.device("cpu")
@@ -376,9 +376,9 @@ def test_the_worker_refuses_such_a_model_when_it_is_loaded(granite, tmp_path):
 def test_a_sliding_window_bounds_what_is_trained_on():
     model = loaded("linear")
     model.net.config.sliding_window = 512
-    assert training_tokens(model) == 512
+    assert context_tokens(model) == 512
     model.net.config.use_sliding_window = False
-    assert training_tokens(model) == 4096
+    assert context_tokens(model) == 4096
 
 
 LONG = a_task(sides=(12, 12, 12))  # of 938 and 940 tokens

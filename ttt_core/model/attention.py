@@ -6,6 +6,7 @@ Shapes: S tokens of a packed row, Q of them queries, H query heads, G key heads 
 """
 
 import functools
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,8 +49,18 @@ def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: flo
 
 
 def has_varlen(device: torch.device) -> bool:
-    """Whether the variable-length kernel runs on the device: a GPU of the Ampere generation or newer."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether the variable-length kernel runs on the device: a GPU of the Ampere generation or newer, torch 2.11 or newer."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) and _knows_windows()
+
+
+@functools.cache
+def _knows_windows() -> bool:
+    """Whether torch's kernel takes what `varlen` gives it; in torch 2.10 it knows neither a scale nor windows."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return False
+    return {"scale", "window_size"} <= set(inspect.signature(varlen_attn).parameters)
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:

@@ -89,7 +89,8 @@ class SharedMuon(Muon):
 def update_ema(ema: dict[str, Tensor], net: nn.Module, decay: float, step: int) -> None:
     """Move the averaged weights towards the current ones; early on faster, so that the start is soon forgotten."""
     decay = min(decay, (step + 1) / (step + 10))
-    torch._foreach_lerp_(list(ema.values()), [net.state_dict()[name] for name in ema], 1 - decay)
+    state = net.state_dict()
+    torch._foreach_lerp_(list(ema.values()), [state[name] for name in ema], 1 - decay)
 
 
 @contextlib.contextmanager

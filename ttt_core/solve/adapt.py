@@ -22,7 +22,7 @@ from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import saved
-from ttt_core.solve.feed import longest_of, step_rows, stream, training_tokens
+from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
@@ -189,7 +189,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
         tokens = guess.tokens(limit)
         if tokens >= longest:
             break
-    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(training_tokens(model), tokens))))
+    return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
 
 
 @functools.lru_cache(maxsize=4)

@@ -19,6 +19,7 @@ from ttt_core.arc.grammar import Limits, State, limits
 from ttt_core.config import DecodeConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix, trie
+from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Prefixes, Query
 
 Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-prob
@@ -90,11 +91,11 @@ def search(
     "search", and "search_unshared", what the same search takes without a cache.
     """
     counts = Counter() if counts is None else counts
-    for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept):
+    for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept, None, deadline):
         if time.monotonic() >= deadline:
             return
         asked = [queries[i] for i in part]
-        room = [min(config.answer_tokens, prefix.context(model) - len(query.prefix)) for query in asked]
+        room = [min(config.answer_tokens, context_tokens(model) - len(query.prefix)) for query in asked]
         bounds = limits(room, [query.prior for query in asked])
         tried = [drafts(i) if config.search == "dfs" and i >= first else [] for i in part]
         tried = [[ids for ids in own if len(ids) <= most] for own, most in zip(tried, room, strict=True)]

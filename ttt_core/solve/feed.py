@@ -40,7 +40,7 @@ def stream(
 def longest_of(model: LoadedModel, task: Task, config: AdaptConfig) -> int:
     """Tokens of the longest training sequence; a view that turns grids on their side may be the longer one."""
     views = [augment.view(Augmentation(dihedral), task) for dihedral in (0, 1)]
-    rows = [row for view in views for row in model.format.training(view, config.targets, training_tokens(model))]
+    rows = [row for view in views for row in model.format.training(view, config.targets, context_tokens(model))]
     return max(map(len, rows), default=1)
 
 
@@ -73,16 +73,16 @@ def packed_of(model: LoadedModel, rows: list[Row]) -> Packed:
 
 
 def context_tokens(model: LoadedModel) -> int:
-    """The longest sequence that the model has positions for."""
-    limit = getattr(model.net.config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and model.format.name != "grid" else NO_LIMIT
+    """The longest sequence that the model takes: it has positions for it, and it is no longer than a sliding window.
 
-
-def training_tokens(model: LoadedModel) -> int:
-    """The longest sequence to train on: packed attention knows no sliding window, so none that is longer than one."""
-    config, context = model.net.config, context_tokens(model)
+    For neither packed attention nor search knows of windows.
+    """
+    if model.format.name == "grid":
+        return NO_LIMIT
+    config = model.net.config
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    return min(window, context) if isinstance(window, int) else context
+    limits = (getattr(config, "max_position_embeddings", None), window)
+    return min([limit for limit in limits if isinstance(limit, int)], default=NO_LIMIT)
 
 
 def batch_of(model: LoadedModel, rows: list[Sequence], dihedrals: list[int], left: bool = False) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ Log-probs are the model's own, nats, float64. Not here: which tokens are tried (
 scored (`rescore.py`).
 """
 
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Rows
@@ -19,7 +21,7 @@ from ttt_core.errors import ModelError, NonFiniteError
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import cache
 from ttt_core.solve.cache import Place, TreeCache
-from ttt_core.solve.feed import autocast
+from ttt_core.solve.feed import autocast, context_tokens
 from ttt_core.solve.trie import Trie
 
 # Where at least this share of a cache's rows have new tokens, and few, reading all rows costs less than copying those.
@@ -68,11 +70,6 @@ class Prefixes:
         return replace(taken, cache=self.cache.select(rows, columns), rows=np.arange(len(index)))
 
 
-def context(model: LoadedModel) -> int:
-    """The longest sequence that the model can read."""
-    return getattr(model.net.config, "max_position_embeddings", None) or 1 << 30
-
-
 def batches(
     model: LoadedModel,
     queries: Rows[Query],
@@ -81,24 +78,26 @@ def batches(
     first: int = 0,
     kept: list | None = None,
     only: Iterable[int] | None = None,
+    deadline: float = math.inf,
 ) -> Iterator[tuple[list[int], Prefixes]]:
     """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once (at least one query).
 
     A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
     leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
-    used instead of reading again; filled where all of them together fit `batch_tokens`.
+    used instead of reading again; filled where all of them together fit `batch_tokens`. deadline: monotonic seconds, after
+    which nothing is read.
     """
     wanted = set(range(len(queries)) if only is None else only)
     for part, prefixes in kept or ():
         if rows := [row for row, i in enumerate(part) if i in wanted]:
             yield [part[row] for row in rows], prefixes.take(rows)
             wanted -= set(part)
-    wanted = sorted(i for i in wanted if len(queries[i].prefix) < context(model))
+    wanted = sorted(i for i in wanted if len(queries[i].prefix) < context_tokens(model))
     longest = max((len(queries[i].prefix) for i in wanted), default=0)
     keep = kept is not None and longest * len(queries) <= batch_tokens
     for is_first in (True, False):
         order = sorted((i for i in wanted if (i < first) == is_first), key=lambda i: len(queries[i].prefix))
-        while order:
+        while order and time.monotonic() < deadline:
             fits = sum((n + 1) * len(queries[i].prefix) <= batch_tokens for n, i in enumerate(order))
             part, order = order[: max(1, fits)], order[max(1, fits) :]
             prefixes = read(model, [queries[i] for i in part], counts)

@@ -16,9 +16,11 @@ from ttt_core.arc.grammar import limits
 from ttt_core.config import RescoreConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix, trie
+from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Query
 
 TRIE_TOKENS = 512  # of one trie at most: larger ones share more beginnings, but attention grows with their square
+CPU_READ = 4096  # tokens of prefixes read at once on a CPU, so that a deadline is not long over before it is seen
 CPU_PASS = 2048  # new tokens of one pass on a CPU: twice as many no longer fit its caches and take a tenth longer
 
 
@@ -62,15 +64,15 @@ def score(
         np.array([got.get(ids.tobytes(), np.nan) for ids in own]) for got, own in zip(known, answers, strict=True)
     ]
     counts["score_unshared"] += sum(len(q.prefix) + len(ids) for q, own in zip(queries, answers) for ids in own)
-    room = [prefix.context(model) - len(query.prefix) for query in queries]
+    room = [context_tokens(model) - len(query.prefix) for query in queries]
     fitting = [
         [a for a, ids in enumerate(own) if np.isnan(scores[q][a]) and len(ids) <= room[q]]
         for q, own in enumerate(answers)
     ]
     asked = [q for q, own in enumerate(fitting) if own]
-    for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, kept=kept, only=asked):
-        if time.monotonic() >= deadline:
-            break
+    at_once = min(config.batch_tokens, CPU_READ) if model.device.type == "cpu" else config.batch_tokens
+    batches = prefix.batches(model, queries, at_once, counts, kept=kept, only=asked, deadline=deadline)
+    for part, prefixes in batches:
         work = []  # (query, row of the prefixes, numbers of its answers, their trie)
         for row, q in enumerate(part):
             own = [answers[q][a] for a in fitting[q]]
@@ -96,7 +98,7 @@ def score(
 def _sum(model: LoadedModel, query: Query, answer: np.ndarray, ahead: np.ndarray, config: RescoreConfig) -> float:
     """The log-prob of an answer, its end included; NaN if renormalised and not allowed."""
     if config.logprobs == "renormalised":
-        bounds = limits([prefix.context(model) - len(query.prefix)] * len(answer), [query.prior] * len(answer))
+        bounds = limits([context_tokens(model) - len(query.prefix)] * len(answer), [query.prior] * len(answer))
         ahead = prefix.renormalised(
             ahead, model.format.grammar.allowed(trie.states(answer, model.format.grammar), bounds)
         )

@@ -21,7 +21,7 @@ from ttt_core.config import AdaptConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.packing import target_logits
 from ttt_core.solve.adapt import adapted
-from ttt_core.solve.feed import Row, autocast, packed_of, training_tokens
+from ttt_core.solve.feed import Row, autocast, context_tokens, packed_of
 
 MIN_DEMONSTRATIONS = 3  # below, holding one out leaves too little to learn from
 CHECKS = 16  # over the steps of the config
@@ -96,7 +96,7 @@ def questions(model: LoadedModel, task: Task, rng: np.random.Generator) -> list[
     """The demonstration in the place of the test pair, asked after the others, as it stands and in one other view."""
     free, (held,) = augment.free_colors((*task.train, *task.test)), task.test
     views = (Augmentation(), Augmentation(1 + int(rng.integers(7)), augment.permute_colors(free, rng)))
-    whole, limit = Task(task.id, (*task.train, held), ()), training_tokens(model)
+    whole, limit = Task(task.id, (*task.train, held), ()), context_tokens(model)
     rows = [(model.format.training(augment.view(view, whole), "leave_one_out"), view.dihedral) for view in views]
     rows = [(made[-1], dihedral) for made, dihedral in rows if len(made[-1]) <= limit]
     return [Question(row, _allowed(model, row[0])) for row in rows]

@@ -118,12 +118,12 @@ def share_of(deadline: float, share: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A view of a test input: the task's number, the test input's, the view's, and the view."""
+    """A view of a test input: the task's number, the test input's, the view, and the numbers of the views that look like it."""
 
     task: int
     index: int
-    number: int
     view: Augmentation
+    numbers: tuple[int, ...]
 
 
 def answer_tasks(
@@ -132,8 +132,8 @@ def answer_tasks(
     """The records of tasks that the model is ready for: GridLM's task vectors are eight of each, one a dihedral."""
     views = [augment.draw_views(t, config.decode.views, augment.task_rng(seed, t.id, "views")) for t in tasks]
     places = [
-        Place(n, index, v, views[n][v])
-        for v in range(config.decode.views) for n, task in enumerate(tasks) for index in range(len(task.test))
+        Place(n, index, views[n][alike[0]], alike)
+        for n, alike in _alike(views, has_order=model.format.name != "grid") for index in range(len(tasks[n].test))
     ]  # fmt: skip
     queries = [_query(model, tasks[place.task], place, config.decode) for place in places]
     clock, counts = time.monotonic(), Counter()
@@ -159,6 +159,17 @@ def answer_tasks(
     return records
 
 
+def _alike(views: Sequence[Sequence[Augmentation]], has_order: bool) -> list[tuple[int, tuple[int, ...]]]:
+    """(task, numbers of views in which it looks the same), each task's first views first. has_order: of demonstrations."""
+    alike: dict[tuple, tuple[int, ...]] = {}
+    for number in range(len(views[0])):
+        for n, own in enumerate(views):
+            view = own[number]
+            key = (n, view.dihedral, view.colors, view.order if has_order else ())
+            alike[key] = (*alike.get(key, ()), number)
+    return [(key[0], numbers) for key, numbers in alike.items()]
+
+
 def _decode(
     model, places: list[Place], queries: list[Query], config: Config, deadline: float, kept: list, counts: Counter
 ) -> dict[tuple[int, int], Found]:
@@ -178,7 +189,7 @@ def _decode(
             best = _most_found(found[place.task, place.index])[: config.decode.drafts]
             return [answer_ids(grammar, augment.apply(place.view, grid)) for grid, _ in best]
 
-        first = sum(places[i].number < config.decode.draft_views for i in asked)
+        first = sum(places[i].numbers[0] < config.decode.draft_views for i in asked)
         answered = search(
             model, [queries[i] for i in asked], options, until, drafts=drafts, first=first,
             kept=kept if options is config.decode else None, counts=counts,
@@ -188,7 +199,8 @@ def _decode(
             for ids, logprob in answers:
                 grid = np.ascontiguousarray(augment.invert(place.view, answer_grid(grammar, ids)))
                 key = bytes(grid.shape) + grid.tobytes()
-                found[place.task, place.index].setdefault(key, (grid, {}))[1][place.number] = logprob
+                by_view = found[place.task, place.index].setdefault(key, (grid, {}))[1]
+                by_view.update(dict.fromkeys(place.numbers, logprob))
     return found
 
 
@@ -201,15 +213,18 @@ def _rescored(
     same_kind = config.decode.logprobs == config.rescore.logprobs
     answers, known = [], []
     for place in places:
-        own = best[place.task, place.index] if place.number < n_views else []
+        own = best[place.task, place.index] if place.numbers[0] < n_views else []
         answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid, _ in own])
-        found_with = [by_view.get(place.number, np.nan) if same_kind else np.nan for _, by_view in own]
+        found_with = [by_view.get(place.numbers[0], np.nan) if same_kind else np.nan for _, by_view in own]
         known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with, strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
     given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
+    is_cut = time.monotonic() >= deadline  # what a view did not find and had no time to score is below its floor
     for place, values in zip(places, given, strict=True):
-        if place.number < n_views:
-            scores[place.task, place.index][:, place.number] = values
+        values = np.where(np.isnan(values), np.log(config.decode.floor), values) if is_cut else values
+        for number in place.numbers:
+            if number < n_views:
+                scores[place.task, place.index][:, number] = values
     return {
         key: tuple(
             Candidate(grid, tuple(map(float, row)), tuple(sorted(by_view)))
