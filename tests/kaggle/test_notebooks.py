@@ -164,7 +164,9 @@ def test_parameters_are_checked_by_what_the_cells_declare():
 def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_is_not(value):
     declared = "tasks: str = ''"
     environment.check_parameters([declared, "# Parameters\ntasks = 10\n"])
-    with pytest.raises(InputError, match=r"tasks: .* is no str; papermill's -p makes numbers of some ids: give it with -r"):
+    with pytest.raises(
+        InputError, match=r"tasks: .* is no str; papermill's -p makes numbers of some ids: give it with -r"
+    ):
         environment.check_parameters([declared, f"# Parameters\ntasks = {value}\n"])
 
 

@@ -1,5 +1,8 @@
 """Attention over packed rows by plain products against torch's fused kernel, where all or some tokens ask."""
 
+import sys
+import types
+
 import pytest
 import torch
 
@@ -52,3 +55,25 @@ def test_the_variable_length_kernel_computes_what_the_fused_one_does(name, group
         results.append([x.detach().float().cpu() for x in (out, *(x.grad for x in given))])
     for ours, theirs in zip(*results, strict=True):
         assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+def _of_torch_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None): ...
+
+
+def _of_torch_2_11(
+    query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
+): ...
+
+
+@pytest.mark.parametrize(
+    ("kernel", "capability", "has"),
+    [(_of_torch_2_10, (8, 9), False), (_of_torch_2_11, (8, 9), True), (_of_torch_2_11, (7, 5), False)],
+)
+def test_the_kernel_is_used_where_torch_and_gpu_know_it(kernel, capability, has, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", types.SimpleNamespace(varlen_attn=kernel))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    attention._knows_windows.cache_clear()
+    try:
+        assert attention.has_varlen(torch.device("cuda")) == has and not attention.has_varlen(torch.device("cpu"))
+    finally:
+        attention._knows_windows.cache_clear()

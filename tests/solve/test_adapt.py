@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from transformers import (
 )
 
 from ttt_core.arc.augment import Augmentation, task_rng, view
-from ttt_core.arc.encode import DIGITS, GridFormat
+from ttt_core.arc.encode import DIGITS, GridFormat, Sequence
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, preset
 from ttt_core.errors import ModelError
@@ -38,6 +39,7 @@ from ttt_core.solve.feed import (
     stream,
     target_logits,
 )
+from ttt_core.solve.prefix import Query, batches
 
 CPU = torch.device("cpu")
 
@@ -373,10 +375,12 @@ def test_the_worker_refuses_such_a_model_when_it_is_loaded(granite, tmp_path):
     load_solver(str(tmp_path), "cpu", preset("marc", ["adapt.method=none"]))
 
 
-def test_a_sliding_window_bounds_what_is_trained_on():
+def test_a_sliding_window_bounds_what_is_trained_on_and_asked():
     model = loaded("linear")
     model.net.config.sliding_window = 512
     assert context_tokens(model) == 512
+    query = Query(Sequence(*np.zeros((3, 512), np.int64)), 0)  # no room is left for an answer
+    assert not list(batches(model, [query], 4096, Counter()))
     model.net.config.use_sliding_window = False
     assert context_tokens(model) == 4096
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.solve.tiny import MODELS, SMALL, a_query, a_task, flat, loaded, one_by_one, same
+from ttt_core.arc import augment
 from ttt_core.arc.augment import Augmentation, apply, draw_views
 from ttt_core.arc.encode import IGNORE, Sequence, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior
@@ -19,6 +20,7 @@ from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.errors import InputError
 from ttt_core.solve import decode as decode_module
 from ttt_core.solve import prefix, trie
+from ttt_core.solve import task as task_module
 from ttt_core.solve.decode import decode, search
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore, score
@@ -56,13 +58,52 @@ def test_a_draft_that_the_models_context_has_no_room_for_is_left_out():
     same(list(found.values()), decode(model, [query], DecodeConfig(floor=1e-3), float("inf")))
 
 
-def test_scoring_reads_no_prefix_after_its_deadline():
+def test_search_and_scoring_read_no_prefix_after_their_deadline():
     model, rng, counts = loaded("grid"), np.random.default_rng(0), Counter()
     queries = [a_query(model, a_task(rng), Augmentation())] * 3
     answers = [[answer_ids(SMALL, np.zeros((1, 1), np.uint8))]] * 3
-    late = RescoreConfig(batch_tokens=1), time.monotonic() - 1
-    assert np.isnan(np.concatenate(score(model, queries, answers, *late, counts=counts))).all()
-    assert counts["prefill"] <= len(queries[0].prefix) and counts["score"] == 0
+    late = time.monotonic() - 1
+    assert np.isnan(np.concatenate(score(model, queries, answers, RescoreConfig(), late, counts=counts))).all()
+    assert list(search(model, queries, DecodeConfig(), late, counts=counts)) == []
+    assert counts["prefill"] == counts["score"] == 0
+
+
+@pytest.mark.parametrize(("name", "shares"), [("grid", True), ("llama", False)])
+def test_views_that_look_alike_are_searched_and_scored_once(name, shares, monkeypatch):
+    model = loaded(name)
+    grids = [np.array([[c, d]], np.uint8) for c, d in ((1, 0), (0, 1), (2, 0), (0, 2))]
+    pairs = (
+        Pair(grids[0], grids[1]),
+        Pair(grids[1], grids[2]),
+    )  # an output has a colour that its input lacks: none is free
+    task = Task("t", pairs, (Pair(grids[3]),))
+    options = {"decode": DecodeConfig(views=16, floor=1e-3), "rescore": RescoreConfig(views=12)}
+    config = Config(adapt=AdaptConfig(method="none"), **options)
+    once = solve_task(model, task, config, seed=0)
+    monkeypatch.setattr(task_module, "_alike", lambda views, has_order: [(0, (n,)) for n in range(len(views[0]))])
+    every = solve_task(model, task, config, seed=0)
+    assert len(once.candidates[0]) > 0
+    for one, other in zip(once.candidates[0], every.candidates[0], strict=True):
+        assert np.array_equal(one.grid, other.grid) and one.found_in == other.found_in
+        assert np.allclose(one.logprobs, other.logprobs, atol=1e-4) and len(one.logprobs) == 12
+    tokens = [record.notes["tokens"]["prefill"] for record in (once, every)]
+    assert tokens[0] == tokens[1] // 2 if shares else tokens[0] > tokens[1] // 2  # the order of demonstrations differs
+
+
+def test_where_scoring_is_cut_a_candidate_of_many_views_stays_before_one_of_a_single_view(monkeypatch):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0), tests=1)
+    often, rare = (np.array([[n]], np.uint8) for n in (1, 2))
+
+    def searched(model, queries, *args, **named):
+        for i in range(len(queries)):
+            yield i, [(answer_ids(SMALL, often), np.log(0.8))] if i else [(answer_ids(SMALL, rare), np.log(0.85))]
+
+    monkeypatch.setattr(task_module, "search", searched)
+    monkeypatch.setattr(augment, "free_colors", lambda pairs: ())
+    config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=8), rescore=RescoreConfig(views=8))
+    cut = solve_task(model, task, config, seed=0, deadline=time.monotonic() - 1)
+    assert np.array_equal(cut.attempts[0][0], often[::-1]) and len(cut.candidates[0]) == 2
+    assert all(np.isfinite(c.logprobs).all() for c in cut.candidates[0])
 
 
 @settings(max_examples=8, deadline=None)

@@ -130,5 +130,7 @@ def free_bytes(device: torch.device) -> float:
     """Memory that may still be taken on `device`, in bytes; infinite where the system does not say."""
     if device.type != "cuda":
         return host.free_bytes()
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch's allocator, for the next
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+        device
+    )  # by torch's allocator, for the next
     return float(torch.cuda.mem_get_info(device)[0] + kept)

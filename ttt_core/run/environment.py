@@ -113,7 +113,9 @@ def check_parameters(cells: Sequence[str]) -> None:
         value, kind = ast.literal_eval(node), declared[name]
         is_count = type(value) is int and 0 <= value <= MAX_COUNT
         if not isinstance(value, KINDS.get(kind, object)) and not (kind == "str" and is_count):
-            remedy = "papermill's -p makes numbers of some ids: give it with -r" if kind == "str" else "see the first cell"
+            remedy = (
+                "papermill's -p makes numbers of some ids: give it with -r" if kind == "str" else "see the first cell"
+            )
             raise InputError(f"notebook parameter {name}: {value!r} is no {kind}; {remedy}")
 
 

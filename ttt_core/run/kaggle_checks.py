@@ -40,7 +40,12 @@ SOURCES = {  # pattern of an entry, and how it is written
 }
 PICKLES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
 BINARY = (".safetensors", ".whl")  # not searched for secrets
-GPUS = ("NVIDIA L4, 8.9", "Tesla P100-PCIE-16GB, 6.0", "NVIDIA L4, [N/A]", "")  # as nvidia-smi tells them; only the first is of use
+GPUS = (
+    "NVIDIA L4, 8.9",
+    "Tesla P100-PCIE-16GB, 6.0",
+    "NVIDIA L4, [N/A]",
+    "",
+)  # as nvidia-smi tells them; only the first is of use
 TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}  # of a rehearsal
 
 
