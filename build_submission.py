@@ -28,7 +28,9 @@ from ttt_core.run import environment, kaggle_push
 from ttt_core.run.kaggle_checks import MACHINES, find_faults
 
 ROOT = Path(__file__).resolve().parent
+BASE = ROOT / "kaggle_dataset/model"
 STRAY = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
+STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*")  # what a training goes on from
 OWNER = "OWNER"  # stands in the templates for the Kaggle user name
 WHEEL_TAGS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")  # what Kaggle's image installs
 KAGGLE_PYTHON = "3.12"
@@ -42,7 +44,9 @@ def main(
     owner: str = typer.Option(OWNER, envvar="KAGGLE_USERNAME", help="your Kaggle user name"),
     slug: str = typer.Option("", help="of the kernel; its title follows. Empty: as in kernel-metadata.json"),
     competition: str = typer.Option("", help="slug of the competition. Empty: as in kernel-metadata.json"),
-    model: str = typer.Option("", help="OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION on Kaggle. Empty: the bundled base"),
+    model: str = typer.Option(
+        "", help="model folder to ship, or OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION on Kaggle. Empty: the bundled base"
+    ),
     machine_shape: str = typer.Option("", help=f"one of {', '.join(MACHINES)}"),
     profile: Path = typer.Option(ROOT / "notebooks/kaggle.yaml", help="notebook parameters to bake in"),
     wheels: str = typer.Option("", help="PACKAGE,...: wheels of these to bring along, for the notebook to install"),
@@ -53,13 +57,18 @@ def main(
     try:
         client = kaggle_push.connect() if send else None
         owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
-        stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name])
-        changes = {"slug": slug, "competition": competition, "model": model, "machine_shape": machine_shape}
+        shipped = Path(model) if model and Path(model).is_dir() else BASE
+        require_preset(shipped, profile)
+        stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
+        changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}
+        changes["model"] = model if shipped is BASE else ""
         stage_kernel(out / "kernel", owner, profile, **changes)
         if faults := find_faults(out) if check or send else []:
             raise SystemExit("\n".join(faults))
         size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
         told = " are fit to push" if check or send else ""
+        if changes["model"]:
+            print(f"{model}: if it is no GridLM, write its preset, such as `preset: nvarc`, into {profile}")
         print(f"{out / 'dataset'} ({size / 1e6:.1f} MB) and {out / 'kernel'}{told}", flush=True)
         if send:
             kaggle_push.push(out, client, say=functools.partial(print, flush=True))
@@ -69,11 +78,23 @@ def main(
         raise SystemExit(f"error: {error}") from None
 
 
-def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = ()):
+def require_preset(model: Path, profile: Path):
+    """InputError where `model` would run with the bundled GridLM's settings, which no other kind of model bears."""
+    try:
+        kind = json.loads((model / "config.json").read_text()).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"model {model}: config.json cannot be read ({error}); give a model folder") from None
+    if kind != "gridlm" and read_profile(profile).get("preset", "grid") == "grid":
+        raise InputError(
+            f"model {model}: is a {kind} and no GridLM; write its preset, such as `preset: marc`, into {profile}"
+        )
+
+
+def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = (), model: Path = BASE):
     """Library, base model, the `wheels` of packages, metadata, and a manifest of them all."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "ttt_core", folder / "ttt_core", ignore=STRAY)
-    shutil.copytree(ROOT / "kaggle_dataset/model", folder / "model", ignore=STRAY)
+    shutil.copytree(model, folder / "model", ignore=STRAY_OF_MODELS)
     if wheels:
         collect_wheels(folder / environment.WHEELS, wheels)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
@@ -127,7 +148,9 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
     """The notebook of a jupytext source with `parameters` set; InputError for one that it does not declare."""
     notebook = jupytext.read(source)
     declared = next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
-    environment.check_parameters([declared, "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())])
+    environment.check_parameters(
+        [declared, "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())]
+    )
     with tempfile.TemporaryDirectory() as scratch:
         plain, baked = Path(scratch, "plain.ipynb"), Path(scratch, "baked.ipynb")
         jupytext.write(notebook, plain)

@@ -75,6 +75,28 @@ def test_a_parameter_that_the_notebook_does_not_declare_is_an_error(tmp_path):
         bundle.bake(ROOT / "notebooks/submission.py", {"budget_seconds": 1})
 
 
+def test_a_model_folder_is_shipped_in_place_of_the_base_and_another_kind_wants_its_preset(tmp_path):
+    model, profile = tmp_path / "mine", tmp_path / "profile.yaml"
+    (model / "checkpoint").mkdir(parents=True)
+    (model / "checkpoint/progress.json").touch()
+    profile.write_text(PROFILE.read_text())
+    command = [sys.executable, ROOT / "build_submission.py", "--out", tmp_path / "out", "--model", model]
+    command += ["--profile", profile]
+    for kind, preset, fault in (
+        (None, "", "config.json cannot be read"),
+        ("gridlm", "", ""),
+        ("qwen3", "", "is a qwen3 and no GridLM; write its preset"),
+        ("qwen3", "preset: nvarc\n", ""),
+    ):
+        if kind:
+            (model / "config.json").write_text(json.dumps({"model_type": kind}))
+        profile.write_text(PROFILE.read_text() + preset)
+        ran = subprocess.run(command, capture_output=True, text=True)
+        assert (ran.returncode != 0) == bool(fault) and fault in ran.stderr, ran.stderr
+    assert [file.name for file in (tmp_path / "out/dataset/model").iterdir()] == ["config.json"]
+    assert json.loads((tmp_path / "out/kernel/kernel-metadata.json").read_text())["model_sources"] == []
+
+
 def test_options_reach_the_kernel_metadata(tmp_path):
     options = {
         "slug": "my-try",

@@ -306,3 +306,10 @@ def test_every_file_of_a_wide_model_travels(data, tmp_path):
     shards = list(tmp_path.glob("model*.safetensors"))
     assert len(shards) > 1 and max(shard.stat().st_size for shard in shards) <= 16 * 2**20
     load_model(tmp_path, device="cpu")
+
+
+def test_tasks_whose_pairs_are_all_too_long_are_told(data, tmp_path):
+    with pytest.warns(UserWarning, match="1 of 5 tasks have no pair of at most 100 tokens and are not learnt"):
+        large = {"train": [{"input": [[1] * 9] * 9, "output": [[2] * 9] * 9}], "test": [{"input": [[1]]}]}
+        (tmp_path / "asked.json").write_text(json.dumps({"large": large}))
+        pretrain(data, tmp_path / "out", config(1, max_tokens=100), transductive=tmp_path / "asked.json")

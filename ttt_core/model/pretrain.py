@@ -13,6 +13,7 @@ import json
 import math
 import statistics
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def pretrain(
         exclude=exclude,
         guard=guard,
     )
+    known = {index for index, _ in (*corpus.pairs, *corpus.held_out)}
+    if silent := len(corpus.task_ids) - len(known):
+        told = f"{silent} of {len(corpus.task_ids)} tasks have no pair of at most {config.max_tokens} tokens"
+        warnings.warn(f"{told} and are not learnt; raise --max-tokens", stacklevel=2)
     with world() as place:
         torch.manual_seed(config.seed)
         net = make_net(corpus, config, base, guard).to(place.device)
