@@ -24,6 +24,7 @@ import typer
 import yaml
 
 from ttt_core.errors import InputError, TTTError
+from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
 from ttt_core.run.kaggle_checks import MACHINES, find_faults
 
@@ -79,11 +80,11 @@ def main(
 
 
 def require_preset(model: Path, profile: Path):
-    """InputError where `model` would run with the bundled GridLM's settings, which no other kind of model bears."""
-    try:
-        kind = json.loads((model / "config.json").read_text()).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"model {model}: config.json cannot be read ({error}); give a model folder") from None
+    """InputError where `model` would run with the bundled GridLM's settings, which no other kind of model bears.
+
+    ModelError where it cannot be loaded at all.
+    """
+    kind = check_directory(model).get("model_type")
     if kind != "gridlm" and read_profile(profile).get("preset", "grid") == "grid":
         raise InputError(
             f"model {model}: is a {kind} and no GridLM; write its preset, such as `preset: marc`, into {profile}"

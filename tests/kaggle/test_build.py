@@ -9,9 +9,11 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import build_submission as bundle
 from ttt_core.errors import InputError
+from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.run import environment, kaggle_checks
 
 ROOT = Path(__file__).parents[2]
@@ -82,18 +84,20 @@ def test_a_model_folder_is_shipped_in_place_of_the_base_and_another_kind_wants_i
     profile.write_text(PROFILE.read_text())
     command = [sys.executable, ROOT / "build_submission.py", "--out", tmp_path / "out", "--model", model]
     command += ["--profile", profile]
-    for kind, preset, fault in (
-        (None, "", "config.json cannot be read"),
-        ("gridlm", "", ""),
-        ("qwen3", "", "is a qwen3 and no GridLM; write its preset"),
-        ("qwen3", "preset: nvarc\n", ""),
+    sizes = {"vocab_size": 15, "n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2}
+    for net, preset, fault in (
+        (None, "", "no config.json"),
+        (GridLM(GridLMConfig(width=32, layers=1, heads=2)), "", ""),
+        (GPT2LMHeadModel(GPT2Config(**sizes)), "", "is a gpt2 and no GridLM; write its preset"),
+        (GPT2LMHeadModel(GPT2Config(**sizes)), "preset: marc\n", ""),
     ):
-        if kind:
-            (model / "config.json").write_text(json.dumps({"model_type": kind}))
+        if net:
+            net.save_pretrained(model)
         profile.write_text(PROFILE.read_text() + preset)
         ran = subprocess.run(command, capture_output=True, text=True)
         assert (ran.returncode != 0) == bool(fault) and fault in ran.stderr, ran.stderr
-    assert [file.name for file in (tmp_path / "out/dataset/model").iterdir()] == ["config.json"]
+    assert {file.name for file in (tmp_path / "out/dataset/model").iterdir()} >= {"config.json", "model.safetensors"}
+    assert not (tmp_path / "out/dataset/model/checkpoint").exists()
     assert json.loads((tmp_path / "out/kernel/kernel-metadata.json").read_text())["model_sources"] == []
 
 

@@ -14,6 +14,8 @@ import pytest
 
 import ttt_core
 from tests.kaggle.fake_kaggle import SUBMISSION, TOKEN, USER, FakeKaggle, Reply
+from ttt_core.errors import InputError
+from ttt_core.run import kaggle_push
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden_requests.json")
@@ -254,7 +256,19 @@ def test_a_silent_server_ends_the_push_and_the_program(kaggle, out, route, limit
 def test_what_never_gets_ready_is_given_up(kaggle, out, route, reply, message):
     kaggle.versions["arc-ttt-core"] = 1
     kaggle.scripts[route] = [Reply(reply)] * 99
-    assert message in failed(push(kaggle, out, dataset_s=0.3, kernel_s=0.3))
+    assert message in failed(push(kaggle, out, dataset_s=0.3, kernel_s=0.3, settle_s=0))
+
+
+def test_a_failure_of_the_version_before_is_waited_out(kaggle, out):
+    kaggle.versions["arc-ttt-core"] = 1
+    kaggle.scripts["GetDatasetStatus"] = [Reply({"status": "FAILED"})] * 3
+    kaggle.scripts["GetDataset"] = [Reply({"currentVersionNumber": 1})] * 3
+    assert push(kaggle, out, settle_s=5).returncode == 0
+
+
+def test_a_model_without_owner_is_refused_before_anything_is_copied(tmp_path):
+    with pytest.raises(InputError, match="dataset id 'arc-model'"):
+        kaggle_push.upload_model(tmp_path / "not even there", "arc-model")
 
 
 def test_a_run_that_fails_shows_the_end_of_its_log(kaggle, out):

@@ -29,7 +29,7 @@ REPOS = {"open/model": "", "closed/model": TOKEN, "open/pickled": ""}  # id to t
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The few answers of a hub that a download needs. `server.cut`: break the next transfer of weights off midway."""
+    """The few answers of a hub that a download needs. `server.cut`: break the next transfer of weights off midway. `busy`: answer everything with this status."""
 
     def log_message(self, *args):
         pass
@@ -39,6 +39,8 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.split("?")[0]
+        if self.server.busy:
+            return self.send(self.server.busy, b"{}")
         repo = next((name for name in REPOS if f"/{name}" in path), None)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.server.seen.append((path, given, self.headers.get("Range", "")))
@@ -103,7 +105,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.seen, server.cut = [], False
+    server.seen, server.cut, server.busy = [], False, 0
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -150,6 +152,21 @@ def test_a_public_model_comes_whole_and_without_code_or_pickles_and_then_offline
     before = len(hub.seen)
     assert ask(hub, tmp_path, "open/model", offline="1")[0] == path and len(hub.seen) == before
     assert ask(hub, tmp_path, "open/model", port=1)[0] == path  # the hub is gone
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_what_was_downloaded_is_taken_where_the_hub_does_not_answer_now(hub, tmp_path, status):
+    path, _ = ask(hub, tmp_path, "open/model")
+    hub.busy = status
+    assert path and ask(hub, tmp_path, "open/model")[0] == path
+    (tmp_path / "elsewhere").mkdir()
+    _, told = ask(hub, tmp_path / "elsewhere", "open/model")
+    assert f"out of reach (status {status})" in told
+
+
+def test_a_gated_model_that_was_downloaded_is_taken_without_its_token(hub, tmp_path):
+    path, _ = ask(hub, tmp_path, "closed/model", HF_TOKEN=TOKEN)
+    assert path and ask(hub, tmp_path, "closed/model")[0] == path
 
 
 def test_a_gated_model_opens_to_its_token_from_any_place_and_to_no_other(hub, tmp_path):

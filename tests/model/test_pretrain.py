@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shutil
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -121,7 +122,7 @@ def test_where_the_newest_checkpoint_is_torn_a_killed_save_leaves_a_whole_one(tm
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(where, name, dying(getattr(where, name), calls))
             checkpoint.save_checkpoint(tmp_path, net, [], None, {"step": 3})
-        assert checkpoint.load_checkpoint(tmp_path, net, [], None) == {"step": 3}
+        assert checkpoint.load_checkpoint(tmp_path, net, [], None, lambda progress: None) == {"step": 3}
 
 
 def test_a_killed_save_leaves_no_model_of_old_and_new_shards(tmp_path, monkeypatch):
@@ -141,6 +142,28 @@ def test_a_killed_save_leaves_no_model_of_old_and_new_shards(tmp_path, monkeypat
                 assert len(values) == 1, f"{name} {calls}"
                 found |= values
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 2 and found == {1, 2}
+
+
+def test_a_model_without_checkpoint_is_not_replaced(data, tmp_path):
+    pretrain(data, tmp_path, config(1))
+    for folder in tmp_path.glob("checkpoint*"):
+        shutil.rmtree(folder)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match="holds a model without checkpoint; give another --out, and this one as"):
+        pretrain(data, tmp_path, config(2))
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [({"width": 64}, "width was 32, now 64"), ({"layers": 2}, "layers was 1"), ({"ema": 0.9}, "ema was")],
+)
+def test_an_option_that_changes_shapes_is_refused_as_any_other(data, tmp_path, option, told):
+    pretrain(data, tmp_path, config(1))
+    with pytest.raises(CheckpointError, match=told):
+        pretrain(data, tmp_path, config(2, **option))
+    with pytest.raises(CheckpointError, match="corpus was"):
+        pretrain(data, tmp_path, config(2), exclude=frozenset(["t1"]))
 
 
 def test_a_log_line_cut_short_does_not_stop_the_next_call(data, tmp_path):

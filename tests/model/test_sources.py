@@ -14,6 +14,7 @@ from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.sources import permutable, read_corpus
+from ttt_core.run.evaluation import leak
 from ttt_core.solve.task import solve_task
 
 TOY = PretrainConfig(
@@ -196,6 +197,27 @@ def test_a_task_that_the_base_of_the_base_learnt_is_refused(place, tmp_path):
     (place / "other.json").write_text(json.dumps({"t0": {"train": made[:4], "test": made[4:]}}))
     with pytest.raises(InputError, match="leak: the base model has learnt .*task t0"):
         pretrain(None, tmp_path / "no", short, base=tmp_path / "second", guard=place / "other.json", **transductive)
+
+
+def test_a_task_that_the_base_of_the_base_was_shown_is_refused(place, tmp_path):
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    pretrain(place, tmp_path / "first", short, transductive=place / "asked.json")
+    made = [{"input": g, "output": g} for g in grids(20)]
+    (place / "other.json").write_text(json.dumps({"d0": {"train": made[:4], "test": made[4:]}}))
+    pretrain(None, tmp_path / "second", short, base=tmp_path / "first", transductive=place / "other.json")
+    assert "learnt task c0" in leak(tmp_path / "second", place / "asked.json")
+    assert "learnt task d0" in leak(tmp_path / "second", place / "other.json")
+    with pytest.raises(InputError, match="leak: the base model has learnt task c0"):
+        pretrain(place, tmp_path / "no", short, base=tmp_path / "second", guard=place / "asked.json")
+
+
+def test_solutions_that_do_not_fit_are_one_error(place):
+    path = place / "arc-agi_training_solutions.json"
+    solutions = json.loads(path.read_text())
+    for told in ({"t1": solutions["t1"]}, {name: grids * 2 for name, grids in solutions.items()}):
+        path.write_text(json.dumps(told))
+        with pytest.raises(InputError, match=r"task t0 has 1 test inputs and [02] solutions; write the edition anew"):
+            corpus(place)
 
 
 def test_a_transductive_model_answers_the_tasks_without_adaptation(place, tmp_path):

@@ -24,7 +24,7 @@ from ttt_core.arc.encode import DIGITS, GridFormat, Sequence
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, preset
 from ttt_core.errors import ModelError
-from ttt_core.model import lora, memory, optim, packing
+from ttt_core.model import kernels, lora, memory, optim, packing
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.run.worker import load_solver
@@ -536,3 +536,25 @@ def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights(embedding
         with for_inference(model):
             layers = lora.adapter_layers(model.net).values()
             assert layers and not any(layer.original for layer in layers)
+
+
+def test_float16_norms_do_not_lose_gradients_that_the_plain_ones_keep():
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 64), torch.ones(64)
+    x[:, 0] = 8000.0  # what large models have in some channels
+    gradients = []
+    for dtype in (torch.float32, torch.float16):
+        given = x.detach().clone().to(dtype).requires_grad_()
+        (kernels.rms_norm(given, weight.to(dtype), 1e-6, dtype) * 30).sum().backward()
+        gradients.append(given.grad.double())
+    assert gradients[1].isfinite().all()
+    assert (gradients[1] - gradients[0]).norm() < 0.01 * gradients[0].norm()
+
+
+def test_trained_embeddings_go_with_layer_norms_of_fewer_bits():
+    model = loaded("conv1d", torch.bfloat16)
+    before = {name: p.clone() for name, p in model.net.named_parameters()}
+    config = AdaptConfig(steps=2, embedding_lr=1e-3, targets="all_outputs")
+    with adapted(model, a_task(), config, task_rng(0, "a"), math.inf) as done:
+        assert done.steps == 2 and all(map(math.isfinite, done.losses))
+    assert all(torch.equal(p, before[name]) and p.dtype == torch.bfloat16 for name, p in model.net.named_parameters())

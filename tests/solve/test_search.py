@@ -69,6 +69,18 @@ def test_search_and_scoring_read_no_prefix_after_their_deadline():
 
 
 @pytest.mark.parametrize(("name", "shares"), [("grid", True), ("llama", False)])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "eager"])
+def test_prefixes_are_read_alike_with_a_mask_in_full(name, monkeypatch):
+    model, rng = loaded(name), np.random.default_rng(0)
+    queries = [a_query(model, a_task(rng), Augmentation()) for _ in range(3)]
+    assert len({len(query.prefix) for query in queries}) > 1
+    plain = prefix.read(model, queries, Counter())
+    monkeypatch.setattr(prefix, "is_before_ampere", lambda device: True)
+    full = prefix.read(model, queries, Counter())
+    assert np.allclose(plain.logprobs, full.logprobs, atol=1e-4)
+    same(*(decode(model, queries, DecodeConfig(floor=1e-3), float("inf")) for _ in range(2)))
+
+
 def test_views_that_look_alike_are_searched_and_scored_once(name, shares, monkeypatch):
     model = loaded(name)
     grids = [np.array([[c, d]], np.uint8) for c, d in ((1, 0), (0, 1), (2, 0), (0, 2))]

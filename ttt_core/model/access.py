@@ -54,20 +54,25 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
 
 
 def download(model: str, token: str | None) -> Path:
-    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there is not fetched again."""
+    """The snapshot of a Hugging Face repository in huggingface_hub's cache; what is there is not fetched again.
+
+    It is taken as it is where the hub is out of reach, or no longer opens the repository to this token.
+    """
     from huggingface_hub import snapshot_download
 
     try:
         with _hub_errors(model, token):
             require_open(model, token)
             return Path(snapshot_download(model, allow_patterns=FILES, token=token or False))
-    except _OutOfReach as error:
-        if (path := cached(model)) is None:
-            raise ModelError(
-                f"model {model}: no such folder here, not in the hub's cache, and the hub is out of reach ({error}); "
-                "give a folder, or download it with a network first"
-            ) from None
-        return path
+    except (_OutOfReach, ModelError) as error:
+        if (path := cached(model)) is not None:
+            return path
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(
+            f"model {model}: no such folder here, not in the hub's cache, and the hub is out of reach ({error}); "
+            "give a folder, or download it with a network first"
+        ) from None
 
 
 def examine(model: str, token: str | None) -> str:
@@ -145,7 +150,7 @@ def is_id(model: str) -> bool:
 
 
 class _OutOfReach(Exception):
-    """No network, or told to stay offline."""
+    """No network, told to stay offline, or a hub that cannot answer now."""
 
 
 @contextlib.contextmanager
@@ -171,7 +176,9 @@ def _hub_errors(model: str, token: str | None):
     except (errors.OfflineModeIsEnabled, TransportError, errors.LocalEntryNotFoundError) as error:
         raise _OutOfReach(type(error).__name__) from None
     except errors.HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no"
+        status = error.response.status_code if error.response is not None else 503
+        if status == 429 or status >= 500:
+            raise _OutOfReach(f"status {status}") from None
         remedy = "check the token" if status == 401 else "try again later"
         raise ModelError(f"model {model}: the hub answered with status {status}; {_told(token)}; {remedy}") from None
 

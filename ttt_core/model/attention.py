@@ -50,7 +50,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: flo
 
 def has_varlen(device: torch.device) -> bool:
     """Whether the variable-length kernel runs on the device: a GPU of the Ampere generation or newer, torch 2.11 or newer."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) and _knows_windows()
+    return device.type == "cuda" and not is_before_ampere(device) and _knows_windows()
+
+
+def is_before_ampere(device: torch.device) -> bool:
+    """Whether the device is a GPU for which torch has no flash attention, such as a T4."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
 
 
 @functools.cache
@@ -113,14 +118,16 @@ def layout(runs: tuple[Run, ...], device: torch.device) -> Layout:
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
-    """`attention` by torch's fused kernel, run by run."""
+    """`attention` by torch's fused kernel, run by run.
+
+    Key heads are repeated: before the Ampere generation the fused kernels know no groups, and without them all scores are held.
+    """
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
     parts = []
     for run, rows, keys in _slices(runs):
         heads = [x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys))]
         mask = _allowed(run, q.device) if run.inputs or run.first else None
-        y = F.scaled_dot_product_attention(
-            *heads, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        y = F.scaled_dot_product_attention(*heads, attn_mask=mask, is_causal=mask is None, scale=scale)
         parts.append(y.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts)
 

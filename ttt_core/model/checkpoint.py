@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -79,12 +80,18 @@ def exists(out: Path) -> bool:
     return any((out / name).exists() for name in NAMES[::2])
 
 
-def load_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None) -> dict:
-    """Put weights and states back from the first whole one of NAMES; returns the progress. CheckpointError if none is whole."""
+def load_checkpoint(
+    out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | None, check: Callable[[dict], None]
+) -> dict:
+    """Put weights and states back from the first whole one of NAMES; returns the progress. CheckpointError if none is whole.
+
+    check: called with the progress before anything is put back; what it raises is no fault of the files.
+    """
     faults = []
     for folder in (out / name for name in NAMES if (out / name).exists()):
         try:
             progress = _verified(folder)
+            check(progress)
             _restore(folder, net, optimizers, ema)
         except FAULTS as error:
             faults.append(f"{folder}: {error}")

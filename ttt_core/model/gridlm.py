@@ -25,8 +25,8 @@ ROPE_BASE = 100.0  # positions end at 31, so the slowest pair turns about a thir
 class GridLMConfig(PretrainedConfig):
     """width D, layers, heads H, hidden (SwiGLU), task_ids: the training tasks whose vectors the model holds.
 
-    shown_ids: those of them of which it saw the demonstrations alone. learnt_ids: all tasks that it or a base before it
-    learnt with their answers; without them, the rest of task_ids.
+    shown_ids: tasks of which it, or a base before it, saw the demonstrations alone. learnt_ids: all tasks that it or a base
+    before it learnt with their answers; without them, the rest of task_ids.
     """
 
     model_type = "gridlm"

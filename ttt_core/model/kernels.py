@@ -18,7 +18,8 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-    """x / rms(x) * weight over the last dimension, in `dtype`."""
+    """x / rms(x) * weight over the last dimension, in `dtype`; float16, whose gradients would overflow, by way of float32."""
+    x = x.float() if x.dtype == torch.float16 else x
     return _RMSNorm.apply(x, weight, eps, dtype)
 
 

@@ -59,6 +59,8 @@ def pretrain(
     knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak.
     """
     began, guard = time.monotonic(), guard or transductive
+    if not checkpoint.exists(out) and any(out.glob("*.safetensors")):
+        raise CheckpointError(f"{out}: holds a model without checkpoint; give another --out, and this one as --base")
     keep_memory()
     corpus = read_corpus(
         data,
@@ -84,9 +86,11 @@ def pretrain(
         settled = {**dataclasses.asdict(config), "corpus": fingerprint(corpus), "base": str(base or "")}
         settled["processes"] = place.size
         if checkpoint.exists(out):
-            stored = checkpoint.load_checkpoint(out, net, optimizers, ema)
-            refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
-            progress = stored
+
+            def check(stored: dict) -> None:
+                refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
+
+            progress = checkpoint.load_checkpoint(out, net, optimizers, ema, check)
         if place.differs(progress["step"]):
             raise CheckpointError(f"checkpoint in {out}: not the same in all processes; give an --out that they share")
         train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began)
@@ -109,18 +113,19 @@ class Training:
 
 def make_net(corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None) -> GridLM:
     """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others."""
-    learnt = set(corpus.task_ids) - corpus.shown
+    learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.shown)
     if base is None:
         shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
     else:
         start = load_model(base, device="cpu", dtype="float32", format="grid").net
         known = list(start.config.task_ids)
         if guard:
-            only_shown = set(start.config.shown_ids) & corpus.shown
-            refuse_base({*set(known) - only_shown, *start.config.learnt_ids}, guard, bool(corpus.shown))
+            seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & corpus.shown)
+            refuse_base({*seen, *start.config.learnt_ids}, guard, bool(corpus.shown))
         learnt |= set(start.config.learnt_ids)
+        shown |= set(start.config.shown_ids)
         shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
-    ids = {"task_ids": corpus.task_ids, "shown_ids": sorted(corpus.shown), "learnt_ids": sorted(learnt)}
+    ids = {"task_ids": corpus.task_ids, "shown_ids": sorted(shown), "learnt_ids": sorted(learnt)}
     net = GridLM(GridLMConfig(**shape, **ids, dropout=config.dropout))
     if base is not None:
         state, vectors = start.state_dict(), start.task_vectors.weight.detach()
@@ -248,5 +253,6 @@ def save(run: Training, progress: dict, entry: dict) -> float:
 
 
 def save_all(run: Training, progress: dict) -> None:
-    checkpoint.save_model(run.net, run.out, run.ema)
+    """The checkpoint first: a model without one is taken for a finished one, which no training replaces."""
     checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, {**progress, "config": run.settled})
+    checkpoint.save_model(run.net, run.out, run.ema)

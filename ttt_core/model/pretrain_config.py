@@ -40,7 +40,7 @@ class PretrainConfig:
     max_steps: int = 0  # 0: the budget alone ends it; else the schedule too counts steps instead of seconds
 
     def __post_init__(self):
-        if not self.budget_s > 0 or not self.piece_s > 0:
+        if not 0 < self.budget_s < math.inf or not self.piece_s > 0:
             raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
         if self.colors not in COLOR_RULES:
             raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")

@@ -88,6 +88,10 @@ def read_training_tasks(data: Path) -> list[Task]:
     """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
     solutions = read_solutions(data / "arc-agi_training_solutions.json")
     tasks = read_challenges(data / "arc-agi_training_challenges.json").tasks
+    for task in tasks:
+        if (n := len(solutions.get(task.id, ()))) != len(task.test):
+            told = f"task {task.id} has {len(task.test)} test inputs and {n} solutions"
+            raise InputError(f"{data}: {told}; write the edition anew with `python -m ttt_core data`")
     return [
         Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True)))
         for t in tasks

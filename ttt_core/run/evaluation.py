@@ -114,7 +114,7 @@ def leak(model: str | Path, challenges: str | Path, data: str | Path | None = No
     from ttt_core.model.sources import read_training_tasks, refuse_base, refuse_leaks
 
     config = check_directory(Path(model))
-    ids = {*config.get("task_ids", ()), *config.get("learnt_ids", ())}
+    ids = {task for told in ("task_ids", "learnt_ids", "shown_ids") for task in config.get(told, ())}
     try:
         refuse_base(ids, Path(challenges), transductive=False)
         if data:

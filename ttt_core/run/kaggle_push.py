@@ -100,13 +100,13 @@ def push(out: Path, client, patience: Patience = Patience(), say: Callable[[str]
 def upload_model(model: Path, ref: str, patience: Patience = Patience()) -> str:
     """The model directory, without its checkpoints, as the Kaggle dataset `ref` (OWNER/SLUG); returns its address."""
     owner, _, slug = ref.partition("/")
+    metadata = {"id": ref, "title": slug.replace("-", " "), "licenses": [{"name": "apache-2.0"}]}
+    if faults := title_faults("dataset ", metadata, least=6):
+        raise InputError("; ".join(faults))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / slug
         shutil.copytree(model, folder, ignore=shutil.ignore_patterns("checkpoint*", ".*"))
-        metadata = {"id": ref, "title": slug.replace("-", " "), "licenses": [{"name": "apache-2.0"}]}
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata))
-        if faults := title_faults("dataset ", metadata, least=6):
-            raise InputError("; ".join(faults))
         push_dataset(connect(patience), folder, ref, f"model {fingerprint(model / 'config.json')[:12]}", patience)
     return f"https://www.kaggle.com/datasets/{owner}/{slug}"
 
@@ -131,10 +131,12 @@ def push_dataset(
         )
     if reply.error or str(reply.status).lower() == "error":
         raise PushError(f"dataset {ref}: Kaggle refused it: {reply.error or reply.status}; nothing was pushed")
-    least = 1 if before is None else before["current_version_number"] + 1
+    least, pushed = 1 if before is None else before["current_version_number"] + 1, time.monotonic()
 
     def is_ready(state) -> bool:
-        if state and state["status"] in ("failed", "deleted"):
+        has_failed = bool(state) and state["status"] in ("failed", "deleted")
+        is_old = state == before and time.monotonic() - pushed < patience.settle_s  # of the version before, perhaps
+        if has_failed and not is_old:
             raise PushError(f"dataset {ref}: Kaggle could not process it ({state['status']}); look at kaggle.com/{ref}")
         return bool(state) and state["status"] == "ready" and state["current_version_number"] >= least
 

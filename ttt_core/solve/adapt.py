@@ -134,6 +134,8 @@ def make_trainable(net: nn.Module, config: AdaptConfig, seed: int, originals: di
         if config.embedding_lr:
             ends = (net.get_input_embeddings(), net.get_output_embeddings())
             weights = list({id(p): p for end in ends for p in end.parameters()}.values())  # tied: one
+            if next(net.parameters()).device.type == "cpu":  # where LayerNorm takes no float32 beside narrower weights
+                unfrozen([p for m in net.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()], originals)
             groups.append({"params": unfrozen(weights, originals), "lr": config.embedding_lr})
     elif config.method == "full":
         weights = [p for name, p in net.named_parameters() if not name.startswith("task_vectors.")]

@@ -18,6 +18,7 @@ from torch import Tensor
 from ttt_core.arc.encode import Sequence
 from ttt_core.arc.grammar import Prior
 from ttt_core.errors import ModelError, NonFiniteError
+from ttt_core.model.attention import is_before_ampere
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import cache
 from ttt_core.solve.cache import Place, TreeCache
@@ -124,6 +125,12 @@ def read(model: LoadedModel, queries: Rows[Query], counts: Counter) -> Prefixes:
     rows = torch.arange(len(queries), device=model.device)
     tree.place[:] = [Place(rows, columns, ids.shape[1], is_whole=True, kept=True)]
     mask = torch.from_numpy(mask).to(model.device)
+    if model.format.name != "grid" and is_before_ampere(model.device):
+        # Without a mask transformers leaves groups of heads to torch, whose kernel for these GPUs then holds all scores.
+        causal = torch.ones(mask.shape[1], mask.shape[1], dtype=torch.bool, device=model.device).tril()
+        mask = _as_bias(
+            model, (mask[:, None, None] & causal) | torch.eye(mask.shape[1], dtype=torch.bool, device=model.device)
+        )
     asked = int(lengths.max() - lengths.min()) + 1  # from the end of the shortest prefix on
     logits = _forward(model, tree, ids, positions, mask, vectors, dihedrals, asked)
     logits = logits[np.arange(len(ids)), lengths - lengths.max() - 1]
