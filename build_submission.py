@@ -29,7 +29,6 @@ from ttt_core.run import environment, kaggle_push
 from ttt_core.run.kaggle_checks import MACHINES, find_faults
 
 ROOT = Path(__file__).resolve().parent
-BASE = ROOT / "kaggle_dataset/model"
 STRAY = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*")  # what a training goes on from
 OWNER = "OWNER"  # stands in the templates for the Kaggle user name
@@ -58,11 +57,11 @@ def main(
     try:
         client = kaggle_push.connect() if send else None
         owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
-        shipped = Path(model) if model and Path(model).is_dir() else BASE
-        require_preset(shipped, profile)
+        shipped = Path(model) if model and Path(model).is_dir() else None
+        require_preset(shipped or bundled(), profile)
         stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}
-        changes["model"] = model if shipped is BASE else ""
+        changes["model"] = "" if shipped else model
         stage_kernel(out / "kernel", owner, profile, **changes)
         if faults := find_faults(out) if check or send else []:
             raise SystemExit("\n".join(faults))
@@ -91,11 +90,16 @@ def require_preset(model: Path, profile: Path):
         )
 
 
-def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = (), model: Path = BASE):
-    """Library, base model, the `wheels` of packages, metadata, and a manifest of them all."""
+def bundled() -> Path:
+    """The base model in this repository."""
+    return ROOT / "kaggle_dataset/model"
+
+
+def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = (), model: Path | None = None):
+    """Library, `model` or the bundled base, the `wheels` of packages, metadata, and a manifest of them all."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "ttt_core", folder / "ttt_core", ignore=STRAY)
-    shutil.copytree(model, folder / "model", ignore=STRAY_OF_MODELS)
+    shutil.copytree(model or bundled(), folder / "model", ignore=STRAY_OF_MODELS)
     if wheels:
         collect_wheels(folder / environment.WHEELS, wheels)
     files = sorted(file for file in folder.rglob("*") if file.is_file())

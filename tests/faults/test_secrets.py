@@ -89,7 +89,8 @@ def test_the_command_that_builds_the_bundle_does_not_tell_it(tmp_path, secret):
 
 
 def test_a_naive_copy_of_the_repository_holds_it(tmp_path, secret, careless, monkeypatch):
-    monkeypatch.setattr(build_submission, "STRAY", shutil.ignore_patterns("__pycache__"))
+    for name in ("STRAY", "STRAY_OF_MODELS"):
+        monkeypatch.setattr(build_submission, name, shutil.ignore_patterns("__pycache__"))
     assert stage(tmp_path / "build") == [".env", ".netrc"]
 
 

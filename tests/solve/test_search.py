@@ -68,7 +68,6 @@ def test_search_and_scoring_read_no_prefix_after_their_deadline():
     assert counts["prefill"] == counts["score"] == 0
 
 
-@pytest.mark.parametrize(("name", "shares"), [("grid", True), ("llama", False)])
 @pytest.mark.parametrize("name", ["llama", "gpt2", "eager"])
 def test_prefixes_are_read_alike_with_a_mask_in_full(name, monkeypatch):
     model, rng = loaded(name), np.random.default_rng(0)
@@ -81,6 +80,7 @@ def test_prefixes_are_read_alike_with_a_mask_in_full(name, monkeypatch):
     same(*(decode(model, queries, DecodeConfig(floor=1e-3), float("inf")) for _ in range(2)))
 
 
+@pytest.mark.parametrize(("name", "shares"), [("grid", True), ("llama", False)])
 def test_views_that_look_alike_are_searched_and_scored_once(name, shares, monkeypatch):
     model = loaded(name)
     grids = [np.array([[c, d]], np.uint8) for c, d in ((1, 0), (0, 1), (2, 0), (0, 2))]
