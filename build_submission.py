@@ -27,10 +27,10 @@ from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
 from ttt_core.run.kaggle_checks import MACHINES, find_faults
+from ttt_core.run.kaggle_push import STRAY_OF_MODELS
 
 ROOT = Path(__file__).resolve().parent
 STRAY = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
-STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*")  # what a training goes on from
 OWNER = "OWNER"  # stands in the templates for the Kaggle user name
 WHEEL_TAGS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")  # what Kaggle's image installs
 KAGGLE_PYTHON = "3.12"

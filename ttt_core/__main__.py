@@ -65,7 +65,8 @@ def pretrain(
     scale_share: Annotated[float, typer.Option(help="share of the pairs that is enlarged")] = 0.0,
     translate_share: Annotated[float, typer.Option(help="share of the pairs of one size that is moved")] = 0.0,
     packed: Annotated[
-        bool | None, typer.Option(help="rows of sequences end to end instead of padded batches; default: on a GPU of capability 8.0 or newer")
+        bool | None,
+        typer.Option(help="rows without padding instead of batches; default: on GPUs from 8.0 on, torch from 2.11 on"),
     ] = None,
     compile: Annotated[
         bool, typer.Option("--compile", help="torch.compile; a minute or more to begin, then faster")

@@ -73,9 +73,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float)
     from torch.nn.attention.varlen import varlen_attn
 
     lay = layout(runs, q.device)
-    k, v = k.to(q.dtype), v.to(q.dtype)
-    if q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    k, v = (_repeated(x.to(q.dtype), q.shape[1]) for x in (k, v))
     y = varlen_attn(q, k, v, *lay.whole, scale=scale, window_size=(-1, 0))
     if lay.is_input is None:
         return y
@@ -122,7 +120,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) 
 
     Key heads are repeated: before the Ampere generation the fused kernels know no groups, and without them all scores are held.
     """
-    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    k, v = (_repeated(x, q.shape[1]) for x in (k, v))
     parts = []
     for run, rows, keys in _slices(runs):
         heads = [x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys))]
@@ -130,6 +128,11 @@ def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) 
         y = F.scaled_dot_product_attention(*heads, attn_mask=mask, is_causal=mask is None, scale=scale)
         parts.append(y.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts)
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """(S, G, d) to (S, heads, d), each key head for its group of query heads."""
+    return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 class _Attention(torch.autograd.Function):

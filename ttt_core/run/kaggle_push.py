@@ -26,6 +26,7 @@ from ttt_core.run.environment import MANIFEST, fingerprint, redact
 from ttt_core.run.kaggle_checks import title_faults
 
 OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w-]*\.log)$"  # of the kernel; its records stay on Kaggle
+STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*")  # what a training goes on from
 WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
 ENDED = {"COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"}
 LOG_LINES = 15
@@ -105,7 +106,7 @@ def upload_model(model: Path, ref: str, patience: Patience = Patience()) -> str:
         raise InputError("; ".join(faults))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / slug
-        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("checkpoint*", ".*"))
+        shutil.copytree(model, folder, ignore=STRAY_OF_MODELS)
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata))
         push_dataset(connect(patience), folder, ref, f"model {fingerprint(model / 'config.json')[:12]}", patience)
     return f"https://www.kaggle.com/datasets/{owner}/{slug}"

@@ -42,14 +42,20 @@ def read(run_dir: Path) -> dict | None:
     return receipt
 
 
+def required(run_dir: Path) -> dict:
+    """The receipt in `run_dir`; InputError if there is none."""
+    if (told := read(run_dir)) is None:
+        raise InputError(f"run folder {run_dir}: holds no {NAME}; give the --out folder of a `solve`")
+    return told
+
+
 def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[dict, Challenges, dict]:
     """Receipt, challenges and sound records, by task id, of a run; nothing is written.
 
     challenges_path: where the run's challenge file is now, if not where it was. InputError if there is no run, or if that
     file is no longer the run's.
     """
-    if (told := read(run_dir)) is None:
-        raise InputError(f"run folder {run_dir}: holds no {NAME}; give the --out folder of a `solve`")
+    told = required(run_dir)
     challenges_path = challenges_path or told["challenges"]
     require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
     challenges = read_challenges(challenges_path)

@@ -142,7 +142,7 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
 
     if selector not in SELECTORS:
         raise InputError(f"unknown selector {selector}: the nearest is {nearest(selector, SELECTORS)}")
-    receipt.read_run(run_dir, challenges_path)  # no folder is made where there is no run
+    receipt.required(run_dir)  # before the lock, which makes a folder where there is none
     with store.locked(run_dir):
         told, challenges, records = receipt.read_run(run_dir, challenges_path)
         attempts = {
