@@ -7,7 +7,6 @@ FLOP/s, `utilisation` (FLOP of real tokens per second over those of a bf16 matri
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -29,7 +28,7 @@ from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import make_optimizers, train_step
-from ttt_core.model.stream import ahead, examples, on_device
+from ttt_core.model.stream import ahead, on_device
 
 
 def measure(config: PretrainConfig, steps: int) -> dict:
@@ -47,19 +46,19 @@ def measure(config: PretrainConfig, steps: int) -> dict:
     start = {"step": 0, "epoch": 0, "batch": 0}
     for _ in range(2):
         seconds, waited, flop, rates, tokens, padded = 0.0, 0.0, 0.0, [], 0, 0
-        with contextlib.closing(ahead(examples(corpus, config, alone, start))) as stream:
-            for _ in range(steps):
-                rate = matmul_rate(device)
-                began = time.perf_counter()
-                *_, parts, lengths, answers = next(stream)
-                got = time.perf_counter()
-                parts = [(on_device(batch, device), weight) for batch, weight in parts]
-                float(train_step(model, optimizers, parts, config.clip_norm))
-                rates.append(rate)
-                seconds, waited = seconds + time.perf_counter() - began, waited + got - began
-                flop += training_flop(net.config, lengths, answers)
-                tokens += int(lengths.sum())
-                padded += sum(batch["input_ids"].numel() for batch, _ in parts)
+        stream = ahead(corpus, config, alone, start)
+        for _ in range(steps):
+            rate = matmul_rate(device)
+            began = time.perf_counter()
+            *_, parts, lengths, answers = next(stream)
+            got = time.perf_counter()
+            parts = [(on_device(batch, device), weight) for batch, weight in parts]
+            float(train_step(model, optimizers, parts, config.clip_norm))
+            rates.append(rate)
+            seconds, waited = seconds + time.perf_counter() - began, waited + got - began
+            flop += training_flop(net.config, lengths, answers)
+            tokens += int(lengths.sum())
+            padded += sum(batch["input_ids"].numel() for batch, _ in parts)
     return {
         "parameters": sum(p.numel() for p in net.parameters()),
         "steps": steps,

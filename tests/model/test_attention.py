@@ -14,6 +14,7 @@ RUNS = {
     "inputs see one another": (Run(2, 7, 3), Run(3, 12, 5)),
     "answers ask": (Run(2, 7, 3, first=3), Run(1, 12, 9, first=9)),
     "some inputs ask too": (Run(2, 9, 6, first=4), Run(1, 12, first=5)),
+    "some sequences' inputs ask": (Run(2, 9, 6, first=6), Run(1, 12, 5), Run(1, 3, 2, first=1)),
 }
 
 
@@ -36,6 +37,37 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, 
     blind = tuple(Run(r.count, r.length, 0, r.first) for r in runs)
     if blind != runs and name != "answers ask":  # answers see all inputs either way
         assert not torch.allclose(attention.attention(*inputs, blind, 0.3), results[1][0], atol=1e-3)
+
+
+def kernel_by_hand(q, k, v, q_ends, k_ends, q_most, k_most, *, scale, window_size=(-1, -1)):
+    """What torch's variable-length kernel computes, sequence by sequence; causal is as if queries were the last tokens."""
+    parts = []
+    assert q_most == q_ends.diff().max() and k_most == k_ends.diff().max() and q_ends[-1] == len(q)
+    for (a, b), (c, d) in zip(*(zip(ends[:-1], ends[1:], strict=True) for ends in (q_ends, k_ends)), strict=True):
+        scores = torch.einsum("qhd,khd->hqk", q[a:b], k[c:d]) * scale
+        if window_size == (-1, 0):
+            later = torch.ones(b - a, d - c, dtype=torch.bool).triu(1 + (d - c) - (b - a))
+            scores = scores.masked_fill(later, float("-inf"))
+        parts.append(torch.einsum("hqk,khd->qhd", scores.softmax(-1), v[c:d]))
+    return torch.cat(parts)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_variable_length_kernel_is_asked_for_what_the_fused_one_computes(name, groups, monkeypatch):
+    kernel = types.SimpleNamespace(varlen_attn=kernel_by_hand)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", kernel)
+    runs, generator = RUNS[name], torch.Generator().manual_seed(0)
+    sizes = [sum(r.count * r.queries for r in runs)] + [sum(r.count * r.length for r in runs)] * 2
+    inputs = [torch.randn(s, h, 8, generator=generator) for s, h in zip(sizes, [4, groups, groups], strict=True)]
+    upstream, results = torch.randn(sizes[0], 4, 8, generator=generator), []
+    for function in (attention.varlen, attention.fused):
+        given = [x.clone().requires_grad_() for x in inputs]
+        out = function(*given, runs, 0.3)
+        out.backward(upstream)
+        results.append([out.detach(), *(x.grad for x in given)])
+    for ours, theirs in zip(*results, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -134,6 +134,8 @@ def grid_fault(value) -> str | None:
             return f"width {len(row)} {'<' if not row else '>'} {MAX_SIDE if row else 1}"
         if len(row) != len(value[0]):
             return f"row {i} has {len(row)} cells, row 0 has {len(value[0])}"
+        if {*map(type, row)} == {int} and min(row) >= 0 and max(row) < N_COLORS:
+            continue
         for cell in row:
             if type(cell) is not int or not 0 <= cell < N_COLORS:
                 return f"row {i} holds {reprlib.repr(cell)}, not an integer 0 to {N_COLORS - 1}"

@@ -69,28 +69,33 @@ def _knows_windows() -> bool:
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
-    """`attention` by torch's variable-length kernel: all sequences causally, then inputs by themselves in both directions."""
+    """`attention` by torch's variable-length kernel: inputs by themselves in both directions, the others causally."""
     from torch.nn.attention.varlen import varlen_attn
 
     lay = layout(runs, q.device)
     k, v = (_repeated(x.to(q.dtype), q.shape[1]) for x in (k, v))
-    y = varlen_attn(q, k, v, *lay.whole, scale=scale, window_size=(-1, 0))
-    if lay.is_input is None:
-        return y
-    return torch.where(lay.is_input, varlen_attn(q, k, v, *lay.halves, scale=scale), y)
+    if lay.inputs is None:
+        return varlen_attn(q, k, v, *lay.ends, scale=scale, window_size=(-1, 0))
+    asking, keys, ends = lay.inputs
+    inputs = varlen_attn(*(_Take.apply(x, rows) for x, rows in ((q, asking), (k, keys), (v, keys))), *ends, scale=scale)
+    others = varlen_attn(_Take.apply(q, lay.others), k, v, *lay.ends, scale=scale, window_size=(-1, 0))
+    return _Put.apply(inputs, asking, others, lay.others)
+
+
+Ends = tuple[Tensor, Tensor, int, int]  # of sequences' queries and keys: where they end, int32 from 0 on, and the longest
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Runs as the variable-length kernel wants them: ends of queries and keys, int32 from 0 on, and the longest of each.
+    """Runs as the variable-length kernel wants them.
 
-    whole: of every sequence. halves: of every sequence's inputs, then its rest. is_input (Q, 1, 1): which queries are inputs;
-    None where none is.
+    ends: of the queries that attend causally, and of all keys. others: where these queries are. inputs: where the queries
+    and the keys of inputs are, and their ends; None where no input asks, and so all queries are others.
     """
 
-    whole: tuple[Tensor, Tensor, int, int]
-    halves: tuple[Tensor, Tensor, int, int]
-    is_input: Tensor | None
+    ends: Ends
+    others: Tensor
+    inputs: tuple[Tensor, Tensor, Ends] | None
 
 
 @functools.lru_cache(maxsize=16)
@@ -100,19 +105,51 @@ def layout(runs: tuple[Run, ...], device: torch.device) -> Layout:
     of_runs = [(run.length, run.inputs, run.queries, max(0, run.inputs - run.first)) for run in runs]
     lengths, inputs, queries, asking = np.repeat(np.array(of_runs), counts, axis=0).T  # of each sequence
 
-    def ends(q: np.ndarray, k: np.ndarray) -> tuple[Tensor, Tensor, int, int]:
-        made = (torch.from_numpy(np.append(0, np.cumsum(x)).astype(np.int32)).to(device) for x in (q, k))
-        return *made, int(q.max()), int(k.max())
+    def given(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
 
-    def halves(whole: np.ndarray, first: np.ndarray) -> np.ndarray:
-        return np.stack([first, whole - first], axis=1).ravel()
+    def ends(q: np.ndarray, k: np.ndarray) -> Ends:
+        return *(given(np.append(0, np.cumsum(x)).astype(np.int32)) for x in (q, k)), int(q.max()), int(k.max())
 
-    is_input = np.repeat(np.tile([True, False], len(lengths)), halves(queries, asking))
-    return Layout(
-        ends(queries, lengths),
-        ends(halves(queries, asking), halves(lengths, inputs)),
-        torch.from_numpy(is_input).to(device)[:, None, None] if is_input.any() else None,
-    )
+    def is_first(of: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """Which of all sequences' tokens are among the first `of` of the `whole` that each has."""
+        return np.repeat(np.tile([True, False], len(of)), np.stack([of, whole - of], axis=1).ravel())
+
+    is_input = is_first(asking, queries)
+    others = given(np.flatnonzero(~is_input))
+    keys = is_first(np.where(asking > 0, inputs, 0), lengths)
+    found = (given(np.flatnonzero(is_input)), given(np.flatnonzero(keys)), ends(asking, np.where(asking > 0, inputs, 0)))
+    return Layout(ends(queries - asking, lengths), others, found if is_input.any() else None)
+
+
+class _Take(torch.autograd.Function):
+    """Rows of x, none of them twice, so that a gradient is copied and not summed."""
+
+    @staticmethod
+    def forward(ctx, x, rows):
+        ctx.save_for_backward(rows)
+        ctx.shape = x.shape
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.shape).index_copy_(0, rows, grad), None
+
+
+class _Put(torch.autograd.Function):
+    """One tensor of two parts, whose rows are at `rows` and at `others`."""
+
+    @staticmethod
+    def forward(ctx, x, rows, y, others):
+        ctx.save_for_backward(rows, others)
+        out = x.new_empty(len(x) + len(y), *x.shape[1:])
+        return out.index_copy_(0, rows, x).index_copy_(0, others, y)
+
+    @staticmethod
+    def backward(ctx, grad):
+        rows, others = ctx.saved_tensors
+        return grad.index_select(0, rows), None, grad.index_select(0, others), None
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:

@@ -7,7 +7,6 @@ are (`sources.py`), how they are viewed and batched (`corpus.py`, `batches.py`, 
 """
 
 import collections
-import contextlib
 import dataclasses
 import json
 import math
@@ -33,7 +32,7 @@ from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus, refuse_base
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
-from ttt_core.model.stream import Part, ahead, examples, on_device
+from ttt_core.model.stream import Part, ahead, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
@@ -156,38 +155,38 @@ def train(run: Training, progress: dict, began: float) -> None:
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
     run.net.train()
     first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
-    with contextlib.closing(ahead(examples(run.corpus, config, place, progress))) as stream:
-        while share < 1:
-            waited = time.perf_counter()
-            epoch, number, parts, lengths, answers = next(stream)
-            stretch["waited_s"] += time.perf_counter() - waited
-            set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
-            loss = step(run, model, parts, progress["step"])
-            flop = training_flop(run.net.config, lengths, answers)
-            padded = sum(batch["input_ids"].numel() for batch, _ in parts)
-            note(stretch, loss, lengths, padded * place.size, flop)
-            progress |= {
-                "step": progress["step"] + 1,
-                "epoch": epoch,
-                "batch": number + 1,
-                "flop": progress["flop"] + flop,
-            }
-            progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
-            bar.update(int(progress["seconds"]) - bar.n)
-            if progress["step"] > first + 1 or not config.compile:  # the first one compiles
-                recent_s.append(time.perf_counter() - waited)
-            ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
-            share = place.agree(spent(config, progress, reserve_s + ahead_s, began))
-            if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
-                stretch["loss"] = place.total(stretch["loss"]) / place.size
-                muon, _ = run.optimizers
-                muon.gather()
-                if place.rank == 0:
-                    entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
-                    reserve_s = save(run, progress, entry) * MARGIN
-                stretch, saved = fresh_stretch(), time.monotonic()
-                progress["seconds"] = saved - started
-                share = max(share, place.agree(spent(config, progress, reserve_s + ahead_s, began)))
+    stream = ahead(run.corpus, config, place, progress)
+    while share < 1:
+        waited = time.perf_counter()
+        epoch, number, parts, lengths, answers = next(stream)
+        stretch["waited_s"] += time.perf_counter() - waited
+        set_rates(run.optimizers, rates, schedule(config, progress["step"], share))
+        loss = step(run, model, parts, progress["step"])
+        flop = training_flop(run.net.config, lengths, answers)
+        padded = sum(batch["input_ids"].numel() for batch, _ in parts)
+        note(stretch, loss, lengths, padded * place.size, flop)
+        progress |= {
+            "step": progress["step"] + 1,
+            "epoch": epoch,
+            "batch": number + 1,
+            "flop": progress["flop"] + flop,
+        }
+        progress |= {"tokens": progress["tokens"] + int(lengths.sum()), "seconds": time.monotonic() - started}
+        bar.update(int(progress["seconds"]) - bar.n)
+        if progress["step"] > first + 1 or not config.compile:  # the first one compiles
+            recent_s.append(time.perf_counter() - waited)
+        ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
+        share = place.agree(spent(config, progress, reserve_s + ahead_s, began))
+        if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
+            stretch["loss"] = place.total(stretch["loss"]) / place.size
+            muon, _ = run.optimizers
+            muon.gather()
+            if place.rank == 0:
+                entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
+                reserve_s = save(run, progress, entry) * MARGIN
+            stretch, saved = fresh_stretch(), time.monotonic()
+            progress["seconds"] = saved - started
+            share = max(share, place.agree(spent(config, progress, reserve_s + ahead_s, began)))
     bar.close()
 
 

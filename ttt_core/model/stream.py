@@ -1,15 +1,15 @@
-"""The steps of a training, one after the other without end: each process's part of them, made ahead.
+"""The steps of a training, one after the other without end: each process's part of them, made ahead by another process.
 
 From (seed, epoch, step) alone, so that a resumed training sees what an uninterrupted one does. Not here: views and
 how steps are cut (`corpus.py`).
 """
 
-from collections import deque
+import dataclasses
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from ttt_core.arc.augment import task_rng
 from ttt_core.model.batches import make_batch, make_row
@@ -21,14 +21,14 @@ AHEAD = 4  # steps' batches made ahead
 Part = tuple[dict, float]  # a micro-batch's inputs, this process's rows alone, and the weight of its mean loss
 
 
-def examples(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tuple]:
+def examples(corpus: Corpus, config, place: World, progress: dict, packed: bool) -> Iterator[tuple]:
     """From where `progress` stands, without end: (epoch, number of the step in it, this process's parts, lengths, answers).
 
-    config: a PretrainConfig. lengths and answers (N,): tokens of the step's sequences, other processes' included.
+    config: a PretrainConfig. packed: rows, not padded batches. lengths and answers (N,): tokens of the step's sequences,
+    other processes' included.
     """
     step, number = progress["step"], progress["batch"]
     views = config.max_tokens, config.scale_share, config.translate_share
-    packed = config.is_packed(place.device)
     for epoch in range(progress["epoch"], 2**31):
         if packed:
             plan = plan_epoch(corpus, config.seed, epoch, config.batch_tokens, *views, rows=place.size)
@@ -54,7 +54,7 @@ def share_of_step(corpus: Corpus, plan: Epoch, number: int, rng: np.random.Gener
         own = int(plan.answers[indices][rows].sum())
         few = slice(0, 1)  # fewer rows than processes: one that counts nothing
         batch = make_batch(corpus, plan, indices, rng, rows if own else few)
-        parts.append((_pinned(batch, place), own * place.size / targets))
+        parts.append((batch, own * place.size / targets))
     return parts
 
 
@@ -67,28 +67,30 @@ def row_of_step(
     own = rows[place.rank] if place.rank < len(rows) else rows[0][:1]
     answers = int(plan.answers[own].sum()) if place.rank < len(rows) else 0
     weight = answers * place.size / sum(int(plan.answers[indices].sum()) for indices in rows)
-    return [(_pinned(make_row(corpus, plan, own, drawn, size), place), weight)]
+    return [(make_row(corpus, plan, own, drawn, size), weight)]
 
 
 def on_device(batch: dict, device: torch.device) -> dict:
-    """The batch with its tensors on the device."""
-    return {name: x.to(device, non_blocking=True) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+    """The batch with its tensors on the device; a tuple that the way here made a list of, as some torch do, is one again."""
+    moved = {name: x.to(device, non_blocking=True) for name, x in batch.items() if isinstance(x, torch.Tensor)}
+    return {name: moved[name] if name in moved else tuple(x) for name, x in batch.items()}
 
 
-def _pinned(batch: dict, place: World) -> dict:
-    """The batch in memory from which a GPU takes it without waiting."""
-    if place.device.type != "cuda":
-        return batch
-    return {name: x.pin_memory() if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+class Steps(IterableDataset):
+    """`examples` as another process makes them, which knows no GPU and no group of processes."""
+
+    def __init__(self, corpus: Corpus, config, place: World, progress: dict):
+        alone = dataclasses.replace(place, control=None)
+        self.given = corpus, config, alone, dict(progress), config.is_packed(place.device)
+
+    def __iter__(self) -> Iterator[tuple]:
+        return examples(*self.given)
 
 
-def ahead(items: Iterator) -> Iterator:
-    """`items`, made by a thread while the taker works."""
-    pool = ThreadPoolExecutor(1)
-    try:
-        pending = deque(pool.submit(next, items) for _ in range(AHEAD))
-        while True:
-            pending.append(pool.submit(next, items))
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def ahead(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tuple]:
+    """`examples`, made AHEAD steps ahead by a process of its own: a thread would hold up the one that trains.
+
+    For a GPU they lie in memory from which it takes them without waiting.
+    """
+    options = {"num_workers": 1, "prefetch_factor": AHEAD, "pin_memory": place.device.type == "cuda", "collate_fn": tuple}
+    return iter(DataLoader(Steps(corpus, config, place, progress), batch_size=None, **options))
