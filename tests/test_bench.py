@@ -1,5 +1,6 @@
 """Each bench runs to its end at toy size and writes its figures; the figures themselves are for tests/bench/."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ttt_core.arc.editions import write_edition
+from ttt_core.model.sources import read_corpus
 
 ROOT = Path(__file__).parents[1]
 FOUND = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # a bench finds the library itself
@@ -31,8 +33,22 @@ def test_search(tmp_path):
 def test_ablate_goes_on_where_it_was_stopped(tmp_path):
     write_edition("arc-agi-1", tmp_path / "data")
     few = "=adapt.steps=2 decode.views=2 rescore.views=2"
-    command = [sys.executable, ROOT / "tests/bench/ablate.py", "--data", tmp_path / "data", "--json", tmp_path / "lines"]
-    command += ["--model", ROOT / "kaggle_dataset/model", "--arm", "few" + few, "--arm", "none" + few + " adapt.method=none"]
+    command = [
+        sys.executable,
+        ROOT / "tests/bench/ablate.py",
+        "--data",
+        tmp_path / "data",
+        "--json",
+        tmp_path / "lines",
+    ]
+    command += [
+        "--model",
+        ROOT / "kaggle_dataset/model",
+        "--arm",
+        "few" + few,
+        "--arm",
+        "none" + few + " adapt.method=none",
+    ]
     for tasks, done in (("00576224", 2), ("00576224,66e6c45b", 4)):
         ran = subprocess.run([*command, "--tasks", tasks], env=ENVIRON, capture_output=True, text=True, timeout=300)
         assert ran.returncode == 0, ran.stderr[-3000:]
@@ -45,9 +61,94 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
 
 def test_ablate_base_asks_a_task_in_context(tmp_path):
     write_edition("arc-agi-1", tmp_path / "data")
-    command = [sys.executable, ROOT / "tests/bench/ablate_base.py", "--data", tmp_path / "data", "--out", tmp_path / "out"]
-    command += ["--arm", "in-context", "--tasks", "1", "--budget-s", "10", "--width", "32", "--layers", "1", "--steps", "2"]
+    command = [
+        sys.executable,
+        ROOT / "tests/bench/ablate_base.py",
+        "--data",
+        tmp_path / "data",
+        "--out",
+        tmp_path / "out",
+    ]
+    command += [
+        "--arm",
+        "in-context",
+        "--tasks",
+        "1",
+        "--budget-s",
+        "10",
+        "--width",
+        "32",
+        "--layers",
+        "1",
+        "--steps",
+        "2",
+    ]
     ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr[-3000:]
     figures = json.loads((tmp_path / "out/in-context.json").read_text())
     assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20
+
+
+def run_script(name: str, *options) -> str:
+    command = [sys.executable, ROOT / f"tests/bench/{name}.py", *options]
+    ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return ran.stdout
+
+
+def test_more_tasks_are_made_and_none_shows_what_is_asked(tmp_path):
+    write_edition("arc-agi-1", tmp_path / "data")
+    (tmp_path / "mini").mkdir()
+    painted = {"input": [["1", 0], [None, 2]], "output": [[1, 0], [0, None]]}
+    (tmp_path / "mini/a.json").write_text(json.dumps({"train": [painted], "test": [painted]}))
+    training = json.loads((tmp_path / "data/arc-agi_training_challenges.json").read_text())
+    asked, free = [[7, 7]], [[8, 7], [7, 7]]
+    (tmp_path / "asked.json").write_text(
+        json.dumps({"t": {"train": training["007bbfb7"]["train"], "test": [{"input": asked}]}})
+    )
+    pairs = {"007bbfb7": [{"input": grid, "output": [[1]]} for grid in (asked, free)]}
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    texts = []
+    for out in ("one", "two"):
+        options = [
+            "--source",
+            tmp_path / "data",
+            "--out",
+            tmp_path / out,
+            "--made",
+            "3",
+            "--mini-arc",
+            tmp_path / "mini",
+        ]
+        told = run_script(
+            "more_tasks", *options, "--more-pairs", tmp_path / "pairs.json", "--unlike", tmp_path / "asked.json"
+        )
+        assert told.startswith("404 tasks, 3 of ")
+        texts.append([file.read_bytes() for file in sorted((tmp_path / out).iterdir())])
+    assert texts[0] == texts[1]
+    corpus = read_corpus(tmp_path / "one", tmp_path / "one/extra.json.gz", max_tokens=1863)
+    assert len(corpus.task_ids) == 404 and corpus.task_ids[400] == "mini0000"
+    inputs = [p.input.tolist() for index, p in corpus.pairs if corpus.task_ids[index] == "007bbfb7"]
+    assert free in inputs and asked not in inputs
+    assert [p.output.tolist() for index, p in corpus.pairs if index == 400] == [[[1, 0], [0, 0]]]
+    made = [index for index, _ in corpus.pairs if corpus.task_ids[index].startswith("made")]
+    assert len(set(made)) == 3 and all(made.count(index) >= 6 for index in made)
+
+
+def test_generated_pairs_are_those_that_the_verifier_agrees_with(tmp_path):
+    package = tmp_path / "rg/reasoning_gym/arc/rearc_utils"
+    package.mkdir(parents=True)
+    (package / "generators.py").write_text(
+        "import time\n"
+        "def generate_a(rng, low, high):\n"
+        "    n = rng.randint(0, 9)\n"
+        "    if n == 9: time.sleep(9)\n"
+        "    if n == 8: raise ValueError\n"
+        "    return {'input': ((n,),), 'output': ((n if n < 2 else n + 1,),)}\n"
+    )
+    (package / "verifiers.py").write_text("def verify_a(grid): return ((grid[0][0] + 1,),)\n")
+    run_script("re_arc_pairs", "--package", tmp_path / "rg", "--out", tmp_path / "a.json.gz", "--count", "3")
+    pairs = json.loads(gzip.decompress((tmp_path / "a.json.gz").read_bytes()))["a"]
+    assert len(pairs) == 3 and all(
+        2 <= p["input"][0][0] <= 7 and p["output"] == [[p["input"][0][0] + 1]] for p in pairs
+    )

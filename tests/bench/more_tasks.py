@@ -3,7 +3,8 @@
 Writes a Kaggle-named folder for `pretrain --data`, and `extra.json.gz` for its `--extra`: the training tasks of `--source`;
 those of `--also`, another such folder, that `--without` does not name; the tasks in `--mini-arc`, a folder of task files;
 and `--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
-`--source` and their `--pairs`, a file in RE-ARC's layout. Equal arguments write equal files.
+`--source` and their `--pairs`, a file in RE-ARC's layout. `--more-pairs` is another, of which no task is made. Generated pairs
+whose input stands in a challenge file of `--unlike` are left out. Equal arguments write equal files.
 """
 
 import argparse
@@ -18,8 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.augment import task_rng
-from ttt_core.arc.tasks import MAX_SIDE, N_COLORS, to_grid
-from ttt_core.model.sources import read_extra, read_training_tasks
+from ttt_core.arc.tasks import MAX_SIDE, N_COLORS, read_challenges, to_grid
+from ttt_core.model.sources import digest, read_extra, read_training_tasks
 
 MADE_PAIRS = 12  # of each made task
 TRIES = 40  # source pairs looked at for them
@@ -106,7 +107,7 @@ def color(rng):
 
 def turned(rng):
     turns, is_flipped = int(rng.integers(4)), rng.random() < 0.5
-    return lambda g: (np.rot90(g, turns).T if is_flipped else np.rot90(g, turns))
+    return lambda g: np.rot90(g, turns).T if is_flipped else np.rot90(g, turns)
 
 
 def scaled(rng):
@@ -679,47 +680,64 @@ def whole(pair):
     return {side: [[int(cell or 0) for cell in row] for row in pair[side]] for side in ("input", "output")}
 
 
+def given_tasks(options, own):
+    """{id: {"train": pairs, "test": pairs}} of what is given, `own` first."""
+    left_out = set(options.without.read_text().split()) if options.without else set()
+    also = read_training_tasks(options.also) if options.also else []
+    tasks = [*own.values(), *(task for task in also if task.id not in own and task.id not in left_out)]
+    found = {t.id: {"train": as_raw(t.train), "test": as_raw(t.test)} for t in tasks}
+    for number, path in enumerate(sorted(options.mini_arc.glob("*.json")) if options.mini_arc else ()):
+        raw = json.loads(path.read_text())
+        found[f"mini{number:04x}"] = {part: [whole(pair) for pair in raw[part]] for part in ("train", "test")}
+    return found
+
+
+def made_tasks(count, sources):
+    """{id: pairs} of the first `count` rules that suit their source, and how many were drawn."""
+    made, number = {}, 0
+    while len(made) < count:
+        if pairs := make_task(number, sources):
+            made[f"made{number:05x}"] = pairs
+        number += 1
+    return made, number
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--out", "--source"):
         parser.add_argument(name, type=Path, required=True)
-    for name in ("--pairs", "--also", "--without", "--mini-arc"):
+    for name in ("--pairs", "--more-pairs", "--also", "--without", "--mini-arc"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--unlike", type=Path, nargs="*", default=[])
     parser.add_argument("--made", type=int, default=0)
     options = parser.parse_args(argv)
     own = {task.id: task for task in read_training_tasks(options.source)}
-    extra = read_extra(options.pairs, own) if options.pairs else {}
-    left_out = set(options.without.read_text().split()) if options.without else set()
-    challenges = {t.id: {"train": as_raw(t.train), "test": as_raw(t.test)} for t in own.values()}
-    for task in read_training_tasks(options.also) if options.also else ():
-        if task.id not in own and task.id not in left_out:
-            challenges[task.id] = {"train": as_raw(task.train), "test": as_raw(task.test)}
-    for number, path in enumerate(sorted(options.mini_arc.glob("*.json")) if options.mini_arc else ()):
-        raw = json.loads(path.read_text())
-        challenges[f"mini{number:04x}"] = {part: [whole(pair) for pair in raw[part]] for part in ("train", "test")}
+    extra, more = (read_extra(path, own) if path else {} for path in (options.pairs, options.more_pairs))
     sources = [[*task.train, *task.test, *extra.get(task.id, ())] for task in own.values()]
     sources = [[p for p in pairs if p.input.size + p.output.size <= CELLS] for pairs in sources]
-    sources = [pairs for pairs in sources if len(pairs) >= MADE_PAIRS]
-    generated = {key: as_raw(pairs) for key, pairs in extra.items()}
-    number = made = 0
-    while made < options.made:
-        if pairs := make_task(number, sources):
-            key = f"made{number:05x}"
-            challenges[key], generated[key] = {"train": pairs[:1], "test": pairs[1:2]}, pairs[2:]
-            made += 1
-        number += 1
-    options.out.mkdir(parents=True, exist_ok=True)
-    solutions = {key: [pair["output"] for pair in task["test"]] for key, task in challenges.items()}
+    made, drawn = made_tasks(options.made, [pairs for pairs in sources if len(pairs) >= MADE_PAIRS])
+    seen = {
+        digest(p.input) for path in options.unlike for t in read_challenges(path).tasks for p in (*t.train, *t.test)
+    }
+    generated = {task_id: as_raw((*extra.get(task_id, ()), *more.get(task_id, ()))) for task_id in own}
+    generated = {
+        task_id: [pair for pair in pairs if digest(to_grid(pair["input"])) not in seen]
+        for task_id, pairs in (generated | made).items()
+    }
+    challenges = given_tasks(options, own)
+    for task_id in made:
+        first, second, *generated[task_id] = generated[task_id]
+        challenges[task_id] = {"train": [first], "test": [second]}
+    solutions = {task_id: [pair["output"] for pair in task["test"]] for task_id, task in challenges.items()}
     for task in challenges.values():
-        for pair in (*task["train"], *task["test"]):
-            to_grid(pair["input"]), to_grid(pair["output"])
         task["test"] = [{"input": pair["input"]} for pair in task["test"]]
+    options.out.mkdir(parents=True, exist_ok=True)
     for name, value in (("challenges", challenges), ("solutions", solutions)):
         (options.out / f"arc-agi_training_{name}.json").write_text(json.dumps(value, separators=(",", ":")))
-    with gzip.open(options.out / "extra.json.gz", "wt") as file:
-        json.dump(generated, file, separators=(",", ":"))
+    packed = gzip.compress(json.dumps(generated, separators=(",", ":")).encode(), mtime=0)
+    (options.out / "extra.json.gz").write_bytes(packed)
     total = sum(map(len, generated.values()))
-    print(f"{len(challenges)} tasks, {made} of {number} rules taken, {total} generated pairs: {options.out}")
+    print(f"{len(challenges)} tasks, {len(made)} of {drawn} rules taken, {total} generated pairs: {options.out}")
     return 0
 
 

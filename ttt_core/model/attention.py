@@ -82,7 +82,9 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float)
     return _Put.apply(inputs, asking, others, lay.others)
 
 
-Ends = tuple[Tensor, Tensor, int, int]  # of sequences' queries and keys: where they end, int32 from 0 on, and the longest
+Ends = tuple[
+    Tensor, Tensor, int, int
+]  # of sequences' queries and keys: where they end, int32 from 0 on, and the longest
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,11 @@ def layout(runs: tuple[Run, ...], device: torch.device) -> Layout:
     is_input = is_first(asking, queries)
     others = given(np.flatnonzero(~is_input))
     keys = is_first(np.where(asking > 0, inputs, 0), lengths)
-    found = (given(np.flatnonzero(is_input)), given(np.flatnonzero(keys)), ends(asking, np.where(asking > 0, inputs, 0)))
+    found = (
+        given(np.flatnonzero(is_input)),
+        given(np.flatnonzero(keys)),
+        ends(asking, np.where(asking > 0, inputs, 0)),
+    )
     return Layout(ends(queries - asking, lengths), others, found if is_input.any() else None)
 
 

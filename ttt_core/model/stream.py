@@ -92,5 +92,10 @@ def ahead(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tupl
 
     For a GPU they lie in memory from which it takes them without waiting.
     """
-    options = {"num_workers": 1, "prefetch_factor": AHEAD, "pin_memory": place.device.type == "cuda", "collate_fn": tuple}
+    options = {
+        "num_workers": 1,
+        "prefetch_factor": AHEAD,
+        "pin_memory": place.device.type == "cuda",
+        "collate_fn": tuple,
+    }
     return iter(DataLoader(Steps(corpus, config, place, progress), batch_size=None, **options))
