@@ -23,10 +23,11 @@ import papermill
 import typer
 import yaml
 
+from ttt_core import config
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
-from ttt_core.run.kaggle_checks import MACHINES, find_faults
+from ttt_core.run.kaggle_checks import MACHINES, find_faults, profile_faults
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
 
 ROOT = Path(__file__).resolve().parent
@@ -63,7 +64,7 @@ def main(
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}
         changes["model"] = "" if shipped else model
         stage_kernel(out / "kernel", owner, profile, **changes)
-        if faults := find_faults(out) if check or send else []:
+        if faults := profile_faults(read_profile(profile)) + find_faults(out) if check or send else []:
             raise SystemExit("\n".join(faults))
         size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
         told = " are fit to push" if check or send else ""
@@ -83,8 +84,13 @@ def require_preset(model: Path, profile: Path):
 
     ModelError where it cannot be loaded at all.
     """
-    kind = check_directory(model).get("model_type")
-    if kind != "gridlm" and read_profile(profile).get("preset", "grid") == "grid":
+    kind, values = check_directory(model).get("model_type"), read_profile(profile)
+    settings = config.preset(values.get("preset", "grid"), str(values.get("settings", "")).split())
+    if kind == "gridlm" and settings.model.format not in ("auto", "grid"):
+        raise InputError(
+            f"preset {values.get('preset')}: is for text models, {model} is a GridLM; write `preset: grid`"
+        )
+    if kind != "gridlm" and values.get("preset", "grid") == "grid":
         raise InputError(
             f"model {model}: is a {kind} and no GridLM; write its preset, such as `preset: marc`, into {profile}"
         )

@@ -49,10 +49,10 @@ import sys
 import warnings
 from pathlib import Path
 
-if not any((path / "ttt_core").is_dir() for path in (Path("."), Path(".."))):
+places = Path("."), Path(".."), Path("arc")  # the last one cloned below, perhaps before this session was restarted
+if not any((path / "ttt_core").is_dir() for path in places):
     subprocess.run(["git", "clone", "--depth=1", repository, "arc"], check=True)
-    os.chdir("arc")
-os.chdir(next(path for path in (Path("."), Path("..")) if (path / "ttt_core").is_dir()))
+os.chdir(next(path for path in places if (path / "ttt_core").is_dir()))
 sys.path.insert(0, os.getcwd())
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would like ipywidgets
 

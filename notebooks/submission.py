@@ -58,7 +58,7 @@ print(write_fallback(challenges, run_dir))
 # What this machine is. A rehearsal stops at a fault; a scored rerun makes the best of it.
 environment.check_parameters(In)
 where, rehearsal = environment.platform_name(os.environ), environment.is_rehearsal(os.environ)
-gpu_faults = environment.gpu_faults() if need_gpu else []
+gpus, gpu_faults = environment.gpus() if need_gpu else ([], [])
 faults = list(gpu_faults)
 if where == "kaggle":
     faults += environment.manifest_faults(library) + environment.install_wheels(library)
@@ -66,6 +66,8 @@ print(where, "rehearsal" if rehearsal else "full run", *faults, sep="\n")
 if rehearsal:
     assert not faults, faults
     tasks, budget_s = rehearsal_tasks, rehearsal_budget_s
+if gpu_faults:
+    devices = f"cuda:{','.join(gpus)}" if gpus else "cpu"
 
 # %%
 # Adapt, search, score and vote, task by task.
@@ -81,11 +83,14 @@ summary = run(
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,
-    devices="cpu" if gpu_faults else devices,
+    devices=devices,
     started=started,
     model_note=base.note,
 )
-print(f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s")
+print(
+    f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s", summary.stopped
+)
+assert summary.ok or not rehearsal, summary.outcomes
 
 # %%
 # What was solved. Green frames are right, when solutions are at hand.

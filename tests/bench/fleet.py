@@ -89,7 +89,7 @@ def simulate(costs: np.ndarray, needs: np.ndarray, devices: int, failure_rate: f
         with clock:
             turn = schedule.ended(device, took, measured=not failed)
             if failed:
-                schedule.retry(turn)
+                schedule.retry(turn, device)
         if failed:
             lost += took
             heapq.heappush(events, (now + START_S, device))

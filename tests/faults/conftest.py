@@ -38,7 +38,7 @@ class Place:
     def run(self, acts=None, name="run", **options):
         """One run of the stand-in; `acts` says what goes wrong, by task."""
         self.monkeypatch.setenv("ACTS", json.dumps(acts or {}))
-        limits = Limits(task_s=0.1, grace_s=0.1)
+        limits = Limits(task_s=0.1, grace_s=0.1, pause_s=0.0)
         options = {
             "config": Config(),
             "budget_s": 60.0,

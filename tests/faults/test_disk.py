@@ -83,8 +83,8 @@ def test_a_disk_full_midway_loses_no_answer(place, small):
 def test_without_the_reserved_room_the_same_disk_loses_answers(place, small, monkeypatch):
     """The naive twin: plain atomic writes."""
     monkeypatch.setattr(store, "write_reserved", write_atomic)
-    with after("b", lambda: fill(small)), pytest.raises(InputError, match="No space left on device; make room"):
-        place.run()
+    with after("b", lambda: fill(small)):
+        assert "submission not written (No space left on device)" in place.run().stopped
     assert place.answered() == set("ab")
 
 
@@ -95,9 +95,8 @@ def test_a_read_only_folder_at_the_start_is_one_clear_error(place, small):
 
 
 def test_a_folder_read_only_midway_keeps_its_valid_file_and_goes_on_when_it_can(place, small):
-    told = "Read-only file system; give a folder that can be written"
-    with after("b", lambda: read_only(small, True)), pytest.raises(InputError, match=told):
-        place.run()
+    with after("b", lambda: read_only(small, True)):
+        assert "submission not written (Read-only file system" in place.run().stopped
     assert place.answered() == set("ab")
     read_only(small, False)
     assert place.run().ok == 4 and place.answered() == set("abcd")

@@ -132,7 +132,7 @@ def test_a_valid_file_stands_within_10_s_of_the_start(place):
 
 def test_a_worker_killed_at_each_start_ends_the_run_with_report_and_file(place):
     summary = place.run({"load": "kill"})
-    assert summary.skipped == 4 and place.answered() == set() and len(place.starts()) == 3
+    assert summary.skipped == 4 and place.answered() == set() and len(place.starts()) == 7
     assert summary.stopped == "no worker could be started: load: the worker was killed by signal 9"
     assert (place.root / "run" / "report.html").exists()
 

@@ -211,9 +211,9 @@ def test_a_notebook_that_cannot_find_its_data_fails_the_rehearsal(copy):
         (
             "budget_s = 41400.0",
             "tasks = '5'",
-            "scored rerun, GPU NVIDIA L4, 8.9: does not go on with all tasks but '5'",
+            "scored rerun, GPU 0, NVIDIA L4, 8.9: does not go on with all tasks but '5'",
         ),
-        ("budget_s = 41400.0", "rehearsal_tasks = ''", "commit run, GPU NVIDIA L4, 8.9: solves all tasks"),
+        ("budget_s = 41400.0", "rehearsal_tasks = ''", "commit run, GPU 0, NVIDIA L4, 8.9: solves all tasks"),
         ("assert not faults", "assert rehearsal and False", "stops"),
     ],
 )
@@ -273,20 +273,38 @@ def test_wheels_are_collected_and_installed_without_an_index(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("printed", "faults"),
+    ("printed", "usable", "faults"),
     [
-        ("NVIDIA L4, 8.9", 0),
-        ("Tesla P100-PCIE-16GB, 6.0", 1),
-        ("", 1),
-        ("No devices were found", 1),
-        ("NVIDIA L4, [N/A]", 1),
+        ("0, NVIDIA L4, 8.9", ["0"], 0),
+        ("0, Tesla P100-PCIE-16GB, 6.0", [], 1),
+        ("", [], 1),
+        ("No devices were found", [], 1),
+        ("0, NVIDIA L4, [N/A]", [], 1),
+        ("0, NVIDIA L4, 8.9\\nUnable to determine the device handle for GPU1\\n2, NVIDIA L4, 8.9", ["0", "2"], 1),
     ],
 )
-def test_gpu_faults_name_an_old_a_missing_and_an_unusable_gpu(tmp_path, printed, faults):
+@pytest.mark.parametrize("code", [0, 15])
+def test_gpus_are_those_of_use_and_faults_name_the_others(tmp_path, printed, usable, faults, code):
     program = tmp_path / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\nprintf '%s' '{printed}'\n")
+    program.write_text(f"#!/bin/sh\nprintf '%b' '{printed}'\nexit {code}\n")
     program.chmod(0o755)
-    assert len(environment.gpu_faults(str(program))) == faults
+    found = environment.gpus(str(program))
+    assert found[0] == usable and len(found[1]) == faults
+
+
+def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
+    sound = bundle.read_profile(bundle.ROOT / "notebooks/kaggle.yaml")
+    assert kaggle_checks.profile_faults(sound) == []
+    for name, value in {
+        "preset": "marcc", "settings": "adapt.rnk=64", "budget_s": 11.5, "devices": "gpu", "run_dir": "results",
+    }.items():  # fmt: skip
+        (fault,) = kaggle_checks.profile_faults(sound | {name: value})
+        assert str(value).split("=")[0] in fault
+
+
+def test_a_manifest_that_cannot_be_read_is_a_fault(tmp_path):
+    (tmp_path / "MANIFEST.json").write_text('{"a')
+    assert "cannot be read" in environment.manifest_faults(tmp_path)[0]
 
 
 def test_platforms_are_told_apart_by_their_own_variables():

@@ -253,6 +253,8 @@ def test_models_without_the_formats_tokens(tmp_path):
     words_tokenizer([w for w in words if w != "7"]).save(str(tmp_path / "tokenizer.json"))
     edit(tmp_path, "tokenizer_config.json", unk_token="<unk>")
     refuses(tmp_path, "symbol '7' is not one token")
+    (tmp_path / "tokenizer_config.json").write_text("{}")  # tokenizer.json still names it
+    refuses(tmp_path, "symbol '7' is not one token")
     words_tokenizer(words).save(str(tmp_path / "tokenizer.json"))
     edit(tmp_path, bos_token_id=2, eos_token_id=2)
     refuses(tmp_path, "'0' and '<bos>' are both token 2")

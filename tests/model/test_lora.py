@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -220,6 +221,15 @@ def test_autocast_computes_the_adapter_in_bfloat16():
     assert y.dtype == torch.bfloat16 and y.shape == (2, 5, 48)
     y.sum().backward()
     assert layer.lora_B.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["Phi3", "Phi", "OPT", "GPTNeoX"])
+def test_by_default_every_linear_layer_of_the_blocks_is_adapted(kind):
+    sizes = {"vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "pad_token_id": 0}
+    inner = {"ffn_dim": 48, "word_embed_proj_dim": 32} if kind == "OPT" else {"intermediate_size": 48}
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes, **inner))
+    left = {path for path in lora.linear_layers(model) if "layers." in path}
+    assert lora.inject(model, rank=2, alpha=4) == len(left) >= 4
 
 
 def test_unmatched_targets_list_what_there_is():

@@ -56,7 +56,7 @@ def test_little_disk_is_named(monkeypatch):
 def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setattr(
-        environment, "gpu_faults", lambda: ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"]
+        environment, "gpus", lambda: ([], ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
     )
     checks = doctor.examine(ROOT / "kaggle_dataset/model", inputs=str(tmp_path))
     assert "attach the data" in faults(checks)["challenges"] and "choose GPU" in faults(checks)["GPU"]

@@ -104,11 +104,29 @@ def test_what_failed_before_waits_for_all_others_and_a_retry_is_next_and_smaller
     waiting.add(["a"], ["b"])
     first = waiting.turn("x", 0, 100, 1)
     waiting.ended("x", 1.0, measured=False)
-    waiting.retry(first)
+    waiting.retry(first, "x")
     again = waiting.turn("x", 0, 100, 1)
     waiting.ended("x", 1.0, measured=True)
     last = waiting.turn("x", 0, 100, 1)
     assert [(t.task_id, t.smaller) for t in (first, again, last)] == [("a", False), ("a", True), ("b", False)]
+
+
+def test_a_retry_is_for_another_device_while_there_is_other_work():
+    waiting = schedule({"a": 9.0, "b": 1.0, "c": 5.0})
+    first = waiting.turn("x", 0, 100, 2)
+    waiting.ended("x", 1.0, measured=False)
+    waiting.retry(first, "x")
+    other = waiting.turn("x", 0, 100, 2)
+    again = waiting.turn("y", 0, 100, 2)
+    assert not other.smaller and other.task_id != first.task_id
+    assert again.smaller and again.task_id == first.task_id
+    waiting.retry(again, "x")
+    assert waiting.turn("y", 0, 100, 2).task_id == first.task_id
+    waiting.ended("x", 1.0, measured=True)
+    last = waiting.turn("x", 0, 100, 2)
+    waiting.ended("x", 1.0, measured=True)
+    waiting.retry(last, "x")
+    assert waiting.turn("x", 0, 100, 2).task_id == last.task_id  # nothing else is left
 
 
 def test_time_left_goes_to_tasks_in_doubt_the_least_probable_first():
@@ -133,7 +151,7 @@ def test_every_task_has_one_turn_whatever_fails():
         waiting.ended(name, 1.0, measured=not failed)
         now += 0.1
         if failed and not turn.smaller:
-            waiting.retry(turn)
+            waiting.retry(turn, name)
         else:
             seen.append(turn.task_id)
     assert sorted(seen) == sorted(costs) and waiting.first_left == pytest.approx(0, abs=1e-6)

@@ -1,5 +1,6 @@
 """The worker process: its protocol survives what solvers print, and no solver survives its limit."""
 
+import errno
 import os
 import time
 
@@ -9,6 +10,7 @@ import pytest
 from tests.processes import living
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, to_dict
+from ttt_core.errors import ModelError
 from ttt_core.run import store, worker
 from ttt_core.run.environment import worker_environment
 
@@ -167,3 +169,20 @@ def test_a_task_loses_its_test_outputs_on_the_way():
     sent = worker.task_from_dict(worker.task_to_dict(task))
     assert sent.test[0].output is None and sent.train[0].output.dtype == np.uint8
     assert sent.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("cause", "final"),
+    [
+        (None, True),
+        (OSError("no such model"), True),
+        (FileNotFoundError(errno.ENOENT, "missing"), True),
+        (OSError(errno.EIO, "Input/output error"), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
+        (RuntimeError("CUDA error: device busy"), False),
+    ],
+)
+def test_only_what_another_start_would_meet_again_is_final(cause, final):
+    error = ModelError("model m: transformers cannot load it")
+    error.__cause__ = cause
+    assert worker.is_final(error) is final and not worker.is_final(ValueError("a bug"))

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ from ttt_core.solve.feed import (
     stream,
     target_logits,
 )
-from ttt_core.solve.prefix import Query, batches
+from ttt_core.solve.prefix import Query, batches, refuse_windows
 
 CPU = torch.device("cpu")
 
@@ -375,6 +376,38 @@ def test_the_worker_refuses_such_a_model_when_it_is_loaded(granite, tmp_path):
     load_solver(str(tmp_path), "cpu", preset("marc", ["adapt.method=none"]))
 
 
+def test_a_worker_refuses_at_its_start_what_no_task_could_be_solved_with(tmp_path):
+    loaded("conv1d").net.save_pretrained(tmp_path / "gpt2")
+    loaded("grid").net.save_pretrained(tmp_path / "grid")
+    for model, settings, told in [
+        ("gpt2", ["adapt.method=vectors"], "has no task vectors; set it to lora or full"),
+        ("grid", ["adapt.optimizer=adamw8bit"], "bitsandbytes is not installed"),
+    ]:
+        with pytest.raises(ModelError, match=told):
+            load_solver(str(tmp_path / model), "cpu", preset("grid", settings))
+
+
+def test_layers_and_limits_are_those_of_a_multimodal_models_text_part():
+    model = loaded("linear")
+    text = model.net.config
+    model.net.config = SimpleNamespace(get_text_config=lambda: text)
+    text.sliding_window = 300
+    assert context_tokens(model) == 300
+    refuse_windows(model)
+    text.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ModelError, match="layers with sliding_attention; search needs full attention"):
+        refuse_windows(model)
+
+
+def test_longrope_is_used_as_long_as_it_was_before_it_was_extended():
+    model = loaded("linear")
+    assert context_tokens(model) == 4096
+    model.net.config.rope_parameters = {"rope_type": "longrope", "original_max_position_embeddings": 700}
+    assert context_tokens(model) == 700
+    model.net.config.rope_parameters = {"rope_type": "yarn", "original_max_position_embeddings": 700}
+    assert context_tokens(model) == 4096
+
+
 def test_a_sliding_window_bounds_what_is_trained_on_and_asked():
     model = loaded("linear")
     model.net.config.sliding_window = 512
@@ -528,9 +561,10 @@ def test_matrices_are_cast_once_where_autocast_would_cast_them_in_every_pass(met
     torch.testing.assert_close(outcomes[0][-1], outcomes[1][-1], rtol=0, atol=0.05 if method == "lora" else 0)
 
 
+@pytest.mark.parametrize("kind", ["linear", "conv1d"])
 @pytest.mark.parametrize("embedding_lr", [0.0, 1e-3])
-def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights(embedding_lr):
-    model = loaded("linear", torch.bfloat16)
+def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights(embedding_lr, kind):
+    model = loaded(kind, torch.bfloat16)
     with trainable(model, "t", AdaptConfig(rank=4, embedding_lr=embedding_lr), 0) as groups:
         shaken(groups)
         with for_inference(model):

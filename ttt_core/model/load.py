@@ -188,7 +188,8 @@ def _symbol_id(path: Path, tokenizer, symbol: str) -> int:
         before = tokenizer.encode("\n", add_special_tokens=False)
         after = tokenizer.encode("\n" + symbol, add_special_tokens=False)
         ids = after[len(before) :] if after[: len(before)] == before else ids
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+    unknown = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)  # named in tokenizer.json alone
+    if len(ids) != 1 or ids[0] in (tokenizer.unk_token_id, unknown and tokenizer.convert_tokens_to_ids(unknown)):
         raise ModelError(f"model {path}: symbol {symbol!r} is not one token but {ids}; choose another format or model")
     return ids[0]
 

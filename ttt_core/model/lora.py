@@ -16,8 +16,11 @@ from transformers.pytorch_utils import Conv1D
 from ttt_core.errors import ModelError
 from ttt_core.model import kernels
 
-# Last names of the linear layers inside the blocks of GPT-2, Llama, Qwen2, Qwen3 and GridLM; never the output head.
-AUTO_TARGETS = ("c_attn", "c_proj", "c_fc", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+# Last names of the linear layers inside the blocks of GPT-2, Llama, Qwen, GridLM, Phi, OPT and GPT-NeoX; never the output head.
+AUTO_TARGETS = (
+    "c_attn", "c_proj", "c_fc", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    "qkv_proj", "gate_up_proj", "dense", "fc1", "fc2", "out_proj", "query_key_value", "dense_h_to_4h", "dense_4h_to_h",
+)  # fmt: skip
 
 
 class LoRALayer(nn.Module):

@@ -67,7 +67,7 @@ def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple
         return tuple(i for i in listed if i and i != "-1")
     try:
         asked = [query, "--query-gpu=index", "--format=csv,noheader"]
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout  # also where one fell off
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(line for line in map(str.strip, told.splitlines()) if line.isdigit())  # else a driver's complaint

@@ -1,9 +1,9 @@
 """The loop of a run: whatever device is free gets the next turn, whatever ends is kept, until all is done or time is up.
 
 In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
-whose worker cannot be started three times in a row, or will never start, is retired. Tasks that the model is not adapted
-to share turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`),
-files (`run.py`).
+whose worker cannot be started pauses, longer each time, and is retired after seven times in a row, or where it will
+never start; one that fails at its tasks pauses while others work. Tasks that the model is not adapted to share
+turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`run.py`).
 """
 
 import dataclasses
@@ -23,7 +23,10 @@ from ttt_core.run.environment import redact
 from ttt_core.run.schedule import Schedule, Turn, cost
 from ttt_core.run.supervise import Job, Limits, Outcome, public
 
-FAILED_STARTS = 3  # in a row, then a device is retired
+FAILED_STARTS = 7  # in a row, then a device is retired
+SICK = 3  # tasks in a row that a device's own failures ended, then it pauses
+MOST_PAUSE_S = 600.0
+POLL_S = 0.1
 TOGETHER, SHARES = 16, 4  # tasks of a shared turn at most; shared turns a device at least, so that all end together
 UNHEARD_S = 10.0  # after its kill was due a supervisor has so long to say so
 
@@ -54,7 +57,10 @@ class _State:
     together: dict[str, tuple[str, ...]]  # the tasks of shared turns, by the name that the turn has in the schedule
     ready: set = field(default_factory=set)  # devices whose worker has its model loaded
     busy: dict = field(default_factory=dict)  # device to (its turn, or None while it starts; when it began)
-    failed_starts: Counter = field(default_factory=Counter)
+    failed_starts: Counter = field(default_factory=Counter)  # in a row
+    sick: Counter = field(default_factory=Counter)  # turns in a row that the device's own failures ended
+    paused: dict = field(default_factory=dict)  # device to when it is free again
+    given_again: set = field(default_factory=set)  # ids that failed, and get one more turn when all have had theirs
     retired: set = field(default_factory=set)
     why_not: str = ""
 
@@ -66,13 +72,16 @@ def solve_all(work: Work, backend) -> str:
         left_s = work.budget.left_s(time.monotonic())
         if work.caught:
             return f"stopped by {work.caught[0]}"
-        free = [name for name in backend.names if name not in state.busy and name not in state.retired]
-        for name in free:
+        unavailable = {*state.busy, *state.retired, *_paused(state)}
+        for name in [name for name in backend.names if name not in unavailable]:
             if state.schedule.has_turn(left_s):
                 _begin(work, state, backend, name, left_s)
         if not state.busy:
             if len(state.retired) == len(backend.names):
                 return f"no worker could be started: {state.why_not}"
+            if state.schedule.has_turn(left_s):  # all devices that are left pause
+                time.sleep(POLL_S)
+                continue
             left = state.schedule.unbegun()
             return f"the budget of {work.budget.seconds:g} s was used up" if left else ""
         for name, outcome in backend.ended():
@@ -83,6 +92,25 @@ def solve_all(work: Work, backend) -> str:
                 _started(work, state, name, outcome)
             else:
                 _ended(work, state, name, turn, outcome, time.monotonic() - began)
+                _judged(work, state, name, outcome, set(backend.names) - state.retired)
+
+
+def _paused(state: _State) -> set[str]:
+    now = time.monotonic()
+    return {name for name, until in state.paused.items() if now < until}
+
+
+def _pause(work: Work, state: _State, name: str, failures: int) -> None:
+    pause_s = min(work.limits.pause_s * 2 ** (failures - 1), MOST_PAUSE_S)
+    state.paused[name] = time.monotonic() + pause_s
+    work.say(f"{name}: tried again after {pause_s:g} s")
+
+
+def _judged(work: Work, state: _State, name: str, outcome: Outcome, working: set[str]) -> None:
+    """Let a device that fails at one task after the other pause, where another does not: it would empty the queue."""
+    state.sick[name] = state.sick[name] + 1 if outcome.is_system else 0
+    if state.sick[name] >= SICK and any(not state.sick[other] for other in working - {name}):
+        _pause(work, state, name, state.sick[name] - SICK + 1)
 
 
 def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, ...]]]:
@@ -142,6 +170,8 @@ def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
     if outcome.is_final or state.failed_starts[name] == FAILED_STARTS:
         state.retired.add(name)
         work.say(f"{name}: retired after {state.failed_starts[name]} failed starts")
+    else:
+        _pause(work, state, name, state.failed_starts[name])
 
 
 def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, used_s: float) -> None:
@@ -168,10 +198,13 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
         record = dataclasses.replace(result, notes=result.notes | told | ({"smaller": True} if turn.smaller else {}))
         if is_system and not turn.smaller:
             work.say(f"{turn.task_id}: {result.reason}; once more with a smaller profile")
-            state.schedule.retry(turn)
+            state.schedule.retry(turn, told["device"])
             return
         if record.status == "ok":
             _doubt(work, state.schedule, record)
+        elif not turn.smaller and record.task_id not in state.given_again:
+            state.given_again.add(record.task_id)
+            state.schedule.add([], [record.task_id])
     work.records[record.task_id] = record
     work.keep(record.task_id, record, used_s)
 

@@ -61,7 +61,7 @@ def examine(model: str | Path, challenges: str | Path | None = None, inputs: str
         found, model = _access(str(model))
         checks.append(found)
     checks += [*_asked(model), _memory(), _disk(), *_challenges(challenges, inputs, where)]
-    if where == "kaggle" and (faults := environment.gpu_faults()):
+    if where == "kaggle" and (faults := environment.gpus()[1]):
         checks.append(Check("GPU", "unusable", faults[0]))
     if any(check.fault for check in checks):
         return checks

@@ -120,9 +120,12 @@ def check_parameters(cells: Sequence[str]) -> None:
 
 
 def find_input(inputs: str | Path, name: str) -> Path:
-    """The file `name` nearest to the root of `inputs`, whatever the mounts are called; InputError if there is none."""
+    """The file `name` nearest to the root of `inputs`, whatever the mounts are called; InputError if none is, or several are."""
     for depth in range(MOUNT_DEPTH + 1):
-        if found := sorted(Path(inputs).glob("*/" * depth + name)):
+        found = sorted(Path(inputs).glob("*/" * depth + name))
+        if len(found) > 1:
+            raise InputError(f"{' and '.join(map(str, found))}: attach only one, or set the parameter `challenges`")
+        if found:
             return found[0]
     mounted = ", ".join(sorted(path.name for path in Path(inputs).glob("*"))) or "nothing"
     raise InputError(f"{name}: not found below {inputs}, which holds {mounted}; attach the data that has it")
@@ -144,8 +147,11 @@ def manifest_faults(library: str | Path) -> list[str]:
     library = Path(library)
     if not (library / MANIFEST).is_file():
         return [f"{library / MANIFEST}: missing; stage the dataset again with build_submission.py"]
-    listed = json.loads((library / MANIFEST).read_text())
     remedy = "upload the dataset again"
+    try:
+        listed = dict(json.loads((library / MANIFEST).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        return [f"{library / MANIFEST}: cannot be read ({error}); {remedy}"]
     return [
         f"{library / name}: {'changed' if (library / name).is_file() else 'missing'} since the build; {remedy}"
         for name, digest in listed.items()
@@ -166,24 +172,26 @@ def install_wheels(library: str | Path) -> list[str]:
     return []
 
 
-def gpu_faults(query: str = "nvidia-smi") -> list[str]:
-    """Why this machine's GPUs cannot be used; empty if they can. query: the program that is asked."""
+def gpus(query: str = "nvidia-smi") -> tuple[list[str], list[str]]:
+    """The numbers of this machine's GPUs that torch can use, and one line for every fault. query: the program that is asked."""
     remedy = "choose GPU L4 x4 or T4 x2 as accelerator"
-    try:
-        asked = [query, "--query-gpu=name,compute_cap", "--format=csv,noheader"]
-        lines = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True).stdout.splitlines()
+    try:  # where one of several GPUs fell off, it tells of the others all the same, and ends with a code
+        asked = [query, "--query-gpu=index,name,compute_cap", "--format=csv,noheader"]
+        lines = subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         lines = []
     if not lines:
-        return [f"GPU: none found; {remedy}"]
-    faults = []
+        return [], [f"GPU: none found; {remedy}"]
+    usable, faults = [], []
     for line in lines:
-        name, _, capability = line.rpartition(", ")
-        if not re.fullmatch(r"\d+\.\d+", capability):
+        told = re.fullmatch(r"(\d+), (.+), (\d+\.\d+)", line.strip())
+        if not told:
             faults.append(f"GPU: {query} says {line!r}; {remedy}")
-        elif float(capability) < LEAST_CAPABILITY:
-            faults.append(f"GPU {name}: compute capability {capability} is too old for this torch; {remedy}")
-    return faults
+        elif float(told[3]) < LEAST_CAPABILITY:
+            faults.append(f"GPU {told[2]}: compute capability {told[3]} is too old for this torch; {remedy}")
+        else:
+            usable.append(told[1])
+    return usable, faults
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:

@@ -15,11 +15,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ttt_core import config
 from ttt_core.arc.submission import PLACEHOLDER
-from ttt_core.run import environment
+from ttt_core.errors import InputError
+from ttt_core.run import devices, environment
 
 MAX_DATASET_GB = 200
 MAX_NOTEBOOK_MB = 1
+WORKING = "/kaggle/working"  # what a run leaves elsewhere, Kaggle does not score
+BUDGETS_S = (1800, 42000)  # of a run: less is a mistake of units, more is not given
 MACHINES = ("NvidiaL4", "NvidiaL4X1", "NvidiaTeslaT4", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
 LAYOUTS = {  # how Kaggle mounts what a kernel attaches: the old way, and the one with owners
     "flat": ("competition", "arc-ttt-core"),
@@ -41,9 +45,10 @@ SOURCES = {  # pattern of an entry, and how it is written
 PICKLES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
 BINARY = (".safetensors", ".whl")  # not searched for secrets
 GPUS = (
-    "NVIDIA L4, 8.9",
-    "Tesla P100-PCIE-16GB, 6.0",
-    "NVIDIA L4, [N/A]",
+    "0, NVIDIA L4, 8.9",
+    "0, Tesla P100-PCIE-16GB, 6.0",
+    "0, NVIDIA L4, [N/A]",
+    "0, NVIDIA L4, 8.9\\nUnable to determine the device handle for GPU1",
     "",
 )  # as nvidia-smi tells them; only the first is of use
 TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}  # of a rehearsal
@@ -61,6 +66,22 @@ def find_faults(out: Path) -> list[str]:
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             faults += file_faults(file)
     return faults or rehearsal_faults(dataset, kernel)
+
+
+def profile_faults(profile: dict) -> list[str]:
+    """What would let a notebook with these parameters fail, or solve nothing, in the scored rerun alone."""
+    faults, budget_s, spec = [], profile.get("budget_s"), str(profile.get("devices", "auto"))
+    try:
+        config.preset(profile.get("preset", "grid"), str(profile.get("settings", "")).split())
+    except InputError as error:
+        faults.append(f"profile: {error}")
+    if not (isinstance(budget_s, int | float) and BUDGETS_S[0] <= budget_s <= BUDGETS_S[1]):
+        faults.append(f"profile budget_s {budget_s!r}: give the seconds of a run, {BUDGETS_S[0]} to {BUDGETS_S[1]}")
+    if not devices.SPEC.fullmatch(spec):
+        faults.append(f"profile devices {spec!r}: give auto, cuda or cuda:0,1")
+    if profile.get("run_dir") != WORKING:
+        faults.append(f"profile run_dir {profile.get('run_dir')!r}: Kaggle scores what is in {WORKING}")
+    return faults
 
 
 def dataset_faults(metadata: dict, folder: Path) -> list[str]:
@@ -177,7 +198,7 @@ def fake_kaggle(root: Path, dataset: Path, layout: str, challenges: dict, gpu: s
     """A /kaggle tree below `root`: `dataset` and the competition's `challenges` mounted, bin/nvidia-smi tells `gpu`."""
     program = root / "bin/nvidia-smi"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\nprintf '%s' '{gpu}'\n")
+    program.write_text(f"#!/bin/sh\nprintf '%b' '{gpu}'\n")
     program.chmod(0o755)
     competition, mount = (root / "input" / place for place in LAYOUTS[layout])
     competition.mkdir(parents=True)

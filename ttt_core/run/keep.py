@@ -72,11 +72,15 @@ def keeper(plan: Plan, records: Mapping[str, TaskResult], bar: tqdm) -> Callable
     return keep
 
 
-def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqdm) -> dict:
-    """The last build: submission, receipt, report, logs; returns the table of outcomes."""
-    with store.writable(plan.run_dir):
+def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqdm) -> tuple[dict, str]:
+    """The last build: submission, receipt, report, logs; returns the table of outcomes, and `stopped`, or that the disk failed."""
+    told = len(plan.header["disk_faults"])
+    with _tolerated(plan, bar, "submission"):
         write_submission(plan.run_dir, plan.challenges, plan.standing | attempts(records))
-    store.free_space(plan.run_dir)
+    if faults := plan.header["disk_faults"][told:]:
+        stopped = f"{faults[0]}; it holds the answers of before: make room and run again"
+    with contextlib.suppress(OSError):
+        store.free_space(plan.run_dir)
     table: dict = {}
     with _tolerated(plan, bar, "receipt"):
         table = write_receipt(plan, records, stopped)
@@ -88,7 +92,7 @@ def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqd
     with _tolerated(plan, bar, "log"):
         for path in plan.run_dir.glob("worker*.log"):
             redact_file(path, os.environ)
-    return table or _outcomes(plan, records, stopped)
+    return table or _outcomes(plan, records, stopped), stopped
 
 
 @contextlib.contextmanager
@@ -151,7 +155,8 @@ def write_receipt(plan: Plan, records: Mapping[str, TaskResult], why_not: str) -
 def log(bar: tqdm, line: str) -> None:
     """A line for people, above the progress bar."""
     if not bar.disable:
-        bar.write(line, file=sys.stderr)
+        with contextlib.suppress(OSError):  # whoever was to read it is gone, or its disk is full
+            bar.write(line, file=sys.stderr)
 
 
 def describe(result: TaskResult, seconds: float) -> str:

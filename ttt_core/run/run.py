@@ -124,7 +124,7 @@ def run(
                 except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other
                     stopped = redact(f"the devices failed: {type(error).__name__}: {error}", os.environ)
                     say(stopped)
-            table = keep.finish(plan, records, stopped, bar)
+            table, stopped = keep.finish(plan, records, stopped, bar)
     n = receipt.counts(table)
     return RunSummary(
         n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / keep.SUBMISSION, table

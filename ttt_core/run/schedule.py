@@ -75,8 +75,8 @@ class Schedule:
     second_costs: Mapping[str, float]
     least_s: float
     fresh: deque = field(default_factory=deque)  # cheapest left
-    later: deque = field(default_factory=deque)  # those that failed in an earlier run
-    again: deque = field(default_factory=deque)  # those whose device failed: next, with a smaller profile
+    later: deque = field(default_factory=deque)  # those that failed, in this run or an earlier one
+    again: deque = field(default_factory=deque)  # (task id, device that failed at it): next, with a smaller profile
     doubted: list = field(default_factory=list)  # heap of (-doubt, task id, seconds of the first turn)
     first_left: float = 0.0  # tokens of the three queues
     second_left: float = 0.0  # tokens of the heap
@@ -111,7 +111,9 @@ class Schedule:
         if not self.has_turn(left_s):
             return None
         share = max(0.0, devices * left_s - (self.ends - now * len(self.running)))  # of the devices' time, what is free
-        turn = self._first(share, left_s) if self.unbegun() else self._second(share, left_s)
+        turn = (
+            self._first(device if devices > 1 else "", share, left_s) if self.unbegun() else self._second(share, left_s)
+        )
         end = now + min(turn.seconds, self.pace.expected_s(turn.cost) or turn.seconds)
         self.running[device] = (turn, end)
         self.ends += end
@@ -125,18 +127,24 @@ class Schedule:
             self.pace.add(turn, seconds)
         return turn
 
-    def retry(self, turn: Turn) -> None:
-        """Let a task whose device failed be the next, with a smaller profile."""
-        self.again.append(turn.task_id)
+    def retry(self, turn: Turn, device: str) -> None:
+        """Let a task at which `device` failed be the next of any other, or its last, with a smaller profile."""
+        self.again.append((turn.task_id, device))
         self.first_left += self.costs[turn.task_id]
 
-    def _first(self, share: float, left_s: float) -> Turn:
-        smaller = bool(self.again)
-        queue = self.again or self.fresh or self.later
+    def _first(self, device: str, share: float, left_s: float) -> Turn:
+        others = [entry for entry in self.again if entry[1] != device]
+        queue = self.fresh or self.later
+        smaller = bool(others) or not queue
         expected = self.pace.expected_s(self.first_left)
         longest = not smaller and self.begun >= MEASURED and (expected is None or expected <= share)
         self.begun += 1
-        task_id = queue.pop() if longest else queue.popleft()
+        if smaller:
+            entry = (others or self.again)[0]
+            self.again.remove(entry)
+            task_id, _ = entry
+        else:
+            task_id = queue.pop() if longest else queue.popleft()
         tokens = self.costs[task_id]
         seconds = max(self.least_s, share * tokens / self.first_left)
         self.first_left -= tokens

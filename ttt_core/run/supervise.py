@@ -31,6 +31,7 @@ class Limits:
     task_s: float = 20.0
     grace_s: float = 4.5  # half a second less than the 5 s after which a hung task must be gone
     start_s: float = 600.0
+    pause_s: float = 2.0  # before a device that failed is tried again; twice as long after every further failure
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ Not here: budgets, order, records (`run.py`). No torch at import: the solver loa
 
 import contextlib
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -42,6 +43,16 @@ POLL_S = 0.1
 Solver = Callable[[list[Task], Config, int, float, Callable[[str], None]], list[TaskResult]]
 
 _SYSTEM_ERRORS = {"MemoryError", "OutOfMemoryError", "AcceleratorError"}  # by name: torch is not imported here
+PASSING = {
+    errno.EIO,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EMFILE,
+    errno.ENFILE,
+}
 _SYSTEM_WORDS = ("CUDA error", "CUBLAS_STATUS", "cuDNN error", *MEMORY_WORDS)
 
 
@@ -53,12 +64,16 @@ def load_solver(model: str, device: str, config: Config, adapters: str | None = 
     from ttt_core.model.load import load_model
     from ttt_core.model.packing import refuse_unequal
     from ttt_core.model.speed import keep_memory
+    from ttt_core.solve.adapt import refuse_adaptation
+    from ttt_core.solve.prefix import refuse_windows
     from ttt_core.solve.task import solve_task, solve_tasks
 
     form = None if config.model.format == "auto" else config.model.format
     loaded = load_model(model, device=device, dtype=config.model.dtype, format=form)
+    refuse_windows(loaded)
     if config.adapt.method != "none":
         refuse_unequal(loaded.net, loaded.dtype)
+        refuse_adaptation(loaded, config.adapt)
     if loaded.device.type == "cpu":  # a GPU's worker gives back what loading took
         keep_memory()
     kept = Path(adapters) if adapters else None
@@ -234,7 +249,7 @@ def main() -> None:
             data = _line(answer)
         except Exception as error:  # the one place: whatever a task does wrong becomes its recorded reason
             told = {"reason": f"{stage[0]}: {_one_line(error)}", "traceback": traceback.format_exc()[-4000:]}
-            data = _line({"kind": "failed", "system": is_system(error), "final": isinstance(error, TTTError), **told})
+            data = _line({"kind": "failed", "system": is_system(error), "final": is_final(error), **told})
             serving = False
         _write_all(reply, data)
     os._exit(0)  # past the exit handlers of libraries, which may hang
@@ -257,6 +272,15 @@ def is_system(error: Exception) -> bool:
     """Whether memory or the GPU failed, and not the task."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & _SYSTEM_ERRORS) or any(words in str(error) for words in _SYSTEM_WORDS)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether another start would meet the error again: of this library's those that no passing trouble caused."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    passing = any(is_system(e) or isinstance(e, OSError) and e.errno in PASSING for e in chain)
+    return isinstance(error, TTTError) and not passing
 
 
 def _one_line(error: Exception) -> str:

@@ -18,9 +18,11 @@ from torch import nn
 
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
+from ttt_core.errors import ModelError
 from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
+from ttt_core.model.optim import make_optimizers
 from ttt_core.solve import saved
 from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
@@ -85,9 +87,9 @@ def for_inference(model: LoadedModel):
     A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
     bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
     """
-    # Norms keep the dtype in which the model is stored, but where they are trained with all the rest.
-    norm = next((p for p in model.net.parameters() if p.ndim == 1), model.net.get_input_embeddings().weight)
-    if norm.dtype != torch.float32:
+    # Norms or biases, not always both, keep the dtype in which the model is stored, but where all are trained.
+    kept = [p for p in model.net.parameters() if p.ndim == 1] or [model.net.get_input_embeddings().weight]
+    if any(p.dtype != torch.float32 for p in kept):
         yield
         return
     adapters = lora.adapter_layers(model.net)
@@ -142,7 +144,18 @@ def make_trainable(net: nn.Module, config: AdaptConfig, seed: int, originals: di
         groups.append({"params": unfrozen(weights, originals), "lr": config.lr, "layers": True})
     if config.method != "none" and isinstance(net, GridLM):
         groups.append({"params": [net.task_vectors.weight], "lr": config.vector_lr})
+    if not groups and config.method != "none":
+        raise ModelError(
+            f"adapt.method={config.method}: a {type(net).__name__} has no task vectors; set it to lora or full"
+        )
     return groups
+
+
+def refuse_adaptation(model: LoadedModel, config: AdaptConfig) -> None:
+    """ModelError if the model cannot be adapted so: it lacks what is to be trained, or its optimiser is not installed."""
+    if config.method in ("lora", "vectors"):
+        with trainable(model, "", config, 0) as groups:
+            make_optimizers(groups, config)
 
 
 @contextlib.contextmanager

@@ -75,13 +75,17 @@ def packed_of(model: LoadedModel, rows: list[Row]) -> Packed:
 def context_tokens(model: LoadedModel) -> int:
     """The longest sequence that the model takes: it has positions for it, and it is no longer than a sliding window.
 
-    For neither packed attention nor search knows of windows.
+    For neither packed attention nor search knows of windows. Nor longer than what LongRoPE was extended from: beyond, its
+    angles depend on the longest sequence of a batch, and those of cached keys are no longer right.
     """
     if model.format.name == "grid":
         return NO_LIMIT
-    config = model.net.config
+    config = model.net.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    first = rope.get("original_max_position_embeddings", getattr(config, "original_max_position_embeddings", None))
+    extended = first if "longrope" in (rope.get("rope_type"), rope.get("type")) else None
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    limits = (getattr(config, "max_position_embeddings", None), window)
+    limits = (getattr(config, "max_position_embeddings", None), window, extended)
     return min([limit for limit in limits if isinstance(limit, int)], default=NO_LIMIT)
 
 

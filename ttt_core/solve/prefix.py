@@ -107,12 +107,17 @@ def batches(
             yield part, prefixes
 
 
+def refuse_windows(model: LoadedModel) -> None:
+    """ModelError if some layers attend otherwise than to all that precedes: search knows of nothing else."""
+    kinds = set(getattr(model.net.config.get_text_config(), "layer_types", None) or ()) - {"full_attention"}
+    if kinds:
+        raise ModelError(f"model {model.path}: layers with {', '.join(sorted(kinds))}; search needs full attention")
+
+
 @torch.inference_mode()
 def read(model: LoadedModel, queries: Rows[Query], counts: Counter) -> Prefixes:
     """Pass the prefixes, padded behind, through the model."""
-    kinds = set(getattr(model.net.config, "layer_types", None) or ()) - {"full_attention"}
-    if kinds:
-        raise ModelError(f"model {model.path}: layers with {', '.join(sorted(kinds))}; search needs full attention")
+    refuse_windows(model)
     lengths = np.array([len(q.prefix) for q in queries])
     ids, mask = np.zeros((len(queries), lengths.max()), np.int64), np.arange(lengths.max()) < lengths[:, None]
     positions = np.ones((*ids.shape, *queries[0].prefix.positions.shape[1:]), np.int64)
