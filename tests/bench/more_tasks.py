@@ -1,7 +1,7 @@
 """More training tasks than ARC-AGI-1 has: `python tests/bench/more_tasks.py --out build/more --source build/data --pairs re_arc.json.gz`.
 
 Writes a Kaggle-named folder for `pretrain --data`, and `extra.json.gz` for its `--extra`: the training tasks of `--source`;
-those of `--also`, another such folder, that `--without` does not name; the tasks in `--mini-arc`, a folder of task files;
+those of `--also`, another such folder, that neither `--without` nor `--unlike` holds; the tasks in `--mini-arc`, a folder of task files;
 and `--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
 `--source` and their `--pairs`, a file in RE-ARC's layout. `--more-pairs` is another, of which no task is made. Generated pairs
 whose input stands in a challenge file of `--unlike` are left out. Equal arguments write equal files.
@@ -680,9 +680,10 @@ def whole(pair):
     return {side: [[int(cell or 0) for cell in row] for row in pair[side]] for side in ("input", "output")}
 
 
-def given_tasks(options, own):
-    """{id: {"train": pairs, "test": pairs}} of what is given, `own` first."""
+def given_tasks(options, own, asked):
+    """{id: {"train": pairs, "test": pairs}} of what is given, `own` first; of --also none that is `asked`."""
     left_out = set(options.without.read_text().split()) if options.without else set()
+    left_out |= {task.id for task in asked}
     also = read_training_tasks(options.also) if options.also else []
     tasks = [*own.values(), *(task for task in also if task.id not in own and task.id not in left_out)]
     found = {t.id: {"train": as_raw(t.train), "test": as_raw(t.test)} for t in tasks}
@@ -716,15 +717,14 @@ def main(argv: list[str]) -> int:
     sources = [[*task.train, *task.test, *extra.get(task.id, ())] for task in own.values()]
     sources = [[p for p in pairs if p.input.size + p.output.size <= CELLS] for pairs in sources]
     made, drawn = made_tasks(options.made, [pairs for pairs in sources if len(pairs) >= MADE_PAIRS])
-    seen = {
-        digest(p.input) for path in options.unlike for t in read_challenges(path).tasks for p in (*t.train, *t.test)
-    }
+    asked = [task for path in options.unlike for task in read_challenges(path).tasks]
+    seen = {digest(p.input) for task in asked for p in (*task.train, *task.test)}
     generated = {task_id: as_raw((*extra.get(task_id, ()), *more.get(task_id, ()))) for task_id in own}
     generated = {
         task_id: [pair for pair in pairs if digest(to_grid(pair["input"])) not in seen]
         for task_id, pairs in (generated | made).items()
     }
-    challenges = given_tasks(options, own)
+    challenges = given_tasks(options, own, asked)
     for task_id in made:
         first, second, *generated[task_id] = generated[task_id]
         challenges[task_id] = {"train": [first], "test": [second]}
