@@ -150,7 +150,7 @@ def test_a_lost_device_costs_a_try_and_the_smaller_profile_is_used_once(failing)
         return answer(job)
 
     assert solve_all(plan, Backend("xy", solve)) == "" and len(kept) == 12
-    assert profiles == [16, 8]
+    assert profiles == ([16, 8, 16, 8] if failing == "both" else [16, 8])  # the last two when all have had their turn
     assert plan.records["t05"].status == ("failed" if failing == "both" else "ok")
 
 
@@ -207,7 +207,8 @@ def test_a_shared_turn_that_fails_costs_the_task_at_fault_alone(is_system):
 
     assert solve_all(plan, Backend("x", solve)) == "" and {n for i, n in kept.items() if i != "t04"} == {1}
     assert {task_id for task_id, record in plan.records.items() if record.status != "ok"} == {"t04"}
-    assert {task_id: n for task_id, n in turns.items() if n > 1} == {"t03": 2, "t04": 3, "t05": 2}  # t04 once more
+    again = 4 if is_system else 2  # t04 by itself, in the end once more, each time with the smaller profile if that may help
+    assert {task_id: n for task_id, n in turns.items() if n > 1} == {"t03": 2, "t04": 1 + again, "t05": 2}
     assert "t03 and 2 more: decode: went wrong; each once more by itself" in said
 
 

@@ -202,7 +202,7 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
             return
         if record.status == "ok":
             _doubt(work, state.schedule, record)
-        elif not turn.smaller and record.task_id not in state.given_again:
+        elif record.task_id not in state.given_again:
             state.given_again.add(record.task_id)
             state.schedule.add([], [record.task_id])
     work.records[record.task_id] = record
