@@ -87,9 +87,8 @@ summary = run(
     started=started,
     model_note=base.note,
 )
-print(
-    f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped in {summary.seconds:.0f} s", summary.stopped
-)
+counts = f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped"
+print(f"{counts} in {summary.seconds:.0f} s", summary.stopped)
 assert summary.ok or not rehearsal, summary.outcomes
 
 # %%

@@ -302,6 +302,14 @@ def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
         assert str(value).split("=")[0] in fault
 
 
+def test_two_challenge_files_mounted_are_told_instead_of_one_taken(tmp_path):
+    for year in ("2025", "2026"):
+        (tmp_path / f"arc-prize-{year}").mkdir()
+        (tmp_path / f"arc-prize-{year}/challenges.json").write_text("{}")
+    with pytest.raises(InputError, match="arc-prize-2025.* and .*arc-prize-2026.*attach only one"):
+        environment.find_input(tmp_path, "challenges.json")
+
+
 def test_a_manifest_that_cannot_be_read_is_a_fault(tmp_path):
     (tmp_path / "MANIFEST.json").write_text('{"a')
     assert "cannot be read" in environment.manifest_faults(tmp_path)[0]

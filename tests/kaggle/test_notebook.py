@@ -82,11 +82,18 @@ def test_the_kernel_runs_to_the_end_offline(tmp_path, dataset, layout, rerun, re
 
 @pytest.mark.parametrize(
     ("printed", "fault"),
-    [("Tesla P100-PCIE-16GB, 6.0", "P100-PCIE-16GB: compute capability 6.0"), ("", "GPU: none found")],
+    [("0, Tesla P100-PCIE-16GB, 6.0", "P100-PCIE-16GB: compute capability 6.0"), ("", "GPU: none found")],
 )
 def test_a_rehearsal_without_a_usable_gpu_fails_loudly_with_the_fallback_in_place(tmp_path, dataset, printed, fault):
     ran = execute(tmp_path, dataset, "flat", False, gpu=printed, need_gpu=True)
     assert ran.returncode != 0 and fault in (tmp_path / "done.ipynb").read_text()
+    assert solved(tmp_path) == 0
+
+
+def test_a_rehearsal_that_solves_nothing_fails_and_says_why(tmp_path, dataset):
+    ran = execute(tmp_path, dataset, "flat", False, preset="nvarc")  # for other models
+    told = (tmp_path / "done.ipynb").read_text()
+    assert ran.returncode != 0 and "format qwen-chat does not go with a gridlm model" in told
     assert solved(tmp_path) == 0
 
 
