@@ -23,11 +23,10 @@ import papermill
 import typer
 import yaml
 
-from ttt_core import config
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
-from ttt_core.run.kaggle_checks import MACHINES, find_faults, profile_faults
+from ttt_core.run.kaggle_checks import MACHINES, find_faults, profile_faults, settings_of
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
 
 ROOT = Path(__file__).resolve().parent
@@ -85,8 +84,7 @@ def require_preset(model: Path, profile: Path):
     ModelError where it cannot be loaded at all.
     """
     kind, values = check_directory(model).get("model_type"), read_profile(profile)
-    settings = config.preset(values.get("preset", "grid"), str(values.get("settings", "")).split())
-    if kind == "gridlm" and settings.model.format not in ("auto", "grid"):
+    if settings_of(values).model.format not in ("auto", "grid") and kind == "gridlm":
         raise InputError(
             f"preset {values.get('preset')}: is for text models, {model} is a GridLM; write `preset: grid`"
         )

@@ -1,6 +1,7 @@
 """The closed set of errors a user can meet. Each message names the thing, the value and the remedy."""
 
-# How CUDA, cuBLAS and torch's CPU allocator say that memory has ended.
+# How Python, CUDA, cuBLAS and torch's CPU allocator say that memory has ended; by name, for torch is not imported here.
+MEMORY_ERRORS = {"MemoryError", "OutOfMemoryError"}
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -30,3 +31,9 @@ class NonFiniteError(TTTError):
 
 class PushError(TTTError):
     """Kaggle refused something, failed, or did not answer in time."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory has ended, the machine's or a GPU's."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & MEMORY_ERRORS) or any(words in str(error) for words in MEMORY_WORDS)

@@ -280,7 +280,7 @@ def part_chosen(rng):
 
 
 def parts_by_size(rng):
-    """Recolours parts by whether they are of at least so many cells, or by whether they touch the border."""
+    """Recolours parts by whether they are of at least so many cells, touch the border, are higher than wide, or have a hole."""
     a, b, n, kind = color(rng), color(rng), int(rng.integers(2, 7)), int(rng.integers(4))
     is_diagonal, by_color = rng.random() < 0.5, rng.random() < 0.3
 
@@ -376,11 +376,8 @@ def holes_filled(rng):
         out = g.copy()
         out[enclosed(g)] = c
         if is_all:
-            out[(g == ground(g)) & (out != c)] = color_of(c)
+            out[(g == ground(g)) & (out != c)] = c % 9 + 1
         return out
-
-    def color_of(c):
-        return c % 9 + 1
 
     return rule
 

@@ -11,7 +11,7 @@ from tests.processes import living
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import ModelError
-from ttt_core.run import store, worker
+from ttt_core.run import faults, messages, process, store
 from ttt_core.run.environment import worker_environment
 
 SOLVERS = """
@@ -70,19 +70,19 @@ def elsewhere(tmp_path, monkeypatch):
 
 def start(tmp_path, solver="standin:load"):
     setup = {"solver": solver, "model": "m", "device": "cpu", "config": to_dict(Config())}
-    return worker.start(setup, tmp_path / "worker.log", worker_environment(os.environ))
+    return process.start(setup, tmp_path / "worker.log", worker_environment(os.environ))
 
 
 def wait(child, limit_s=20.0, stopped=lambda: False, beats=None):
     show = [].append if beats is None else beats.append
-    return worker.wait(child, "solve", limit_s, time.monotonic() + limit_s, stopped, show)
+    return process.wait(child, "solve", limit_s, time.monotonic() + limit_s, stopped, show)
 
 
 def ask(child, task_id, limit_s=20.0, **options):
     grid = np.array([[1, 2]], np.uint8)
     task = Task(task_id, (Pair(grid, grid),), (Pair(grid, grid),))
-    request = {"tasks": [worker.task_to_dict(task)], "config": to_dict(Config()), "seed": 5, "seconds": limit_s}
-    worker.send(child, request)
+    request = {"tasks": [messages.task_to_dict(task)], "config": to_dict(Config()), "seed": 5, "seconds": limit_s}
+    process.send(child, request)
     return wait(child, limit_s, **options)
 
 
@@ -91,7 +91,7 @@ def child(tmp_path):
     child = start(tmp_path)
     assert wait(child).kind == "ready"
     yield child
-    worker.kill(child)
+    process.kill(child)
     deadline = time.monotonic() + 10
     while str(child.process.pid) in living("pgid") and time.monotonic() < deadline:
         time.sleep(0.05)  # a killed grandchild dies when it next gets the processor
@@ -134,14 +134,14 @@ def test_a_grandchild_does_not_hide_a_death(child):
 def test_no_hang_outlives_its_limit(child, act):
     began = time.monotonic()
     reply = ask(child, act, 0.4)
-    worker.kill(child)
+    process.kill(child)
     assert time.monotonic() - began < 2.0 and "over its limit of 0.4 s" in reply.reason and reply.kind == "late"
 
 
 def test_a_stopped_worker_does_not_block_a_large_request(child):
     os.kill(child.process.pid, 19)  # SIGSTOP
     began = time.monotonic()
-    worker.send(child, {"tasks": "x" * 2_000_000})
+    process.send(child, {"tasks": "x" * 2_000_000})
     assert time.monotonic() - began < 1.0
 
 
@@ -153,7 +153,7 @@ def test_a_solver_that_cannot_load_says_why(tmp_path):
     for solver, told in [("standin:broken", "ValueError: no such weights"), ("nowhere:load", "ModuleNotFoundError")]:
         child = start(tmp_path, solver)
         reply = wait(child)
-        worker.kill(child)
+        process.kill(child)
         assert reply.kind == "failed" and reply.reason.startswith("load: ") and told in reply.reason
 
 
@@ -166,7 +166,7 @@ def test_the_worker_ends_with_its_parents_pipe_even_when_busy(child):
 def test_a_task_loses_its_test_outputs_on_the_way():
     grid = np.array([[1]], np.uint8)
     task = Task("a", (Pair(grid, grid),), (Pair(grid, grid),))
-    sent = worker.task_from_dict(worker.task_to_dict(task))
+    sent = messages.task_from_dict(messages.task_to_dict(task))
     assert sent.test[0].output is None and sent.train[0].output.dtype == np.uint8
     assert sent.id == "a"
 
@@ -185,4 +185,4 @@ def test_a_task_loses_its_test_outputs_on_the_way():
 def test_only_what_another_start_would_meet_again_is_final(cause, final):
     error = ModelError("model m: transformers cannot load it")
     error.__cause__ = cause
-    assert worker.is_final(error) is final and not worker.is_final(ValueError("a bug"))
+    assert faults.is_final(error) is final and not faults.is_final(ValueError("a bug"))

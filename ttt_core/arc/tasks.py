@@ -135,7 +135,7 @@ def grid_fault(value) -> str | None:
         if len(row) != len(value[0]):
             return f"row {i} has {len(row)} cells, row 0 has {len(value[0])}"
         if {*map(type, row)} == {int} and min(row) >= 0 and max(row) < N_COLORS:
-            continue
+            continue  # the quick way, for nearly every row
         for cell in row:
             if type(cell) is not int or not 0 <= cell < N_COLORS:
                 return f"row {i} holds {reprlib.repr(cell)}, not an integer 0 to {N_COLORS - 1}"

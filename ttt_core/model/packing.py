@@ -21,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.activations import ACT2FN, NewGELUActivation
 
 from ttt_core.arc.encode import IGNORE, Sequence
-from ttt_core.errors import MEMORY_WORDS, ModelError
+from ttt_core.errors import ModelError, is_out_of_memory
 from ttt_core.model import kernels
 from ttt_core.model.attention import Run, attention
 from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
@@ -155,7 +155,7 @@ def refuse_unequal(net: nn.Module, dtype: torch.dtype) -> None:
             with packed(net, dtype):
                 ours = target_logits(net, batch)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # attention is called in another way
-            if any(words in str(error) for words in MEMORY_WORDS):
+            if is_out_of_memory(error):
                 raise
             fault = " ".join(str(error).split())
     if not fault and own.isfinite().all():

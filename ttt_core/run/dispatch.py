@@ -73,8 +73,8 @@ def solve_all(work: Work, backend) -> str:
         if work.caught:
             return f"stopped by {work.caught[0]}"
         unavailable = {*state.busy, *state.retired, *_paused(state)}
-        for name in [name for name in backend.names if name not in unavailable]:
-            if state.schedule.has_turn(left_s):
+        for name in backend.names:
+            if name not in unavailable and state.schedule.has_turn(left_s):
                 _begin(work, state, backend, name, left_s)
         if not state.busy:
             if len(state.retired) == len(backend.names):

@@ -68,11 +68,16 @@ def find_faults(out: Path) -> list[str]:
     return faults or rehearsal_faults(dataset, kernel)
 
 
+def settings_of(profile: dict) -> config.Config:
+    """The settings that a notebook with these parameters solves with; InputError for an unknown preset or setting."""
+    return config.preset(profile.get("preset", "grid"), str(profile.get("settings", "")).split())
+
+
 def profile_faults(profile: dict) -> list[str]:
     """What would let a notebook with these parameters fail, or solve nothing, in the scored rerun alone."""
     faults, budget_s, spec = [], profile.get("budget_s"), str(profile.get("devices", "auto"))
     try:
-        config.preset(profile.get("preset", "grid"), str(profile.get("settings", "")).split())
+        settings_of(profile)
     except InputError as error:
         faults.append(f"profile: {error}")
     if not (isinstance(budget_s, int | float) and BUDGETS_S[0] <= budget_s <= BUDGETS_S[1]):

@@ -111,9 +111,7 @@ class Schedule:
         if not self.has_turn(left_s):
             return None
         share = max(0.0, devices * left_s - (self.ends - now * len(self.running)))  # of the devices' time, what is free
-        turn = (
-            self._first(device if devices > 1 else "", share, left_s) if self.unbegun() else self._second(share, left_s)
-        )
+        turn = self._first(device, share, left_s, devices) if self.unbegun() else self._second(share, left_s)
         end = now + min(turn.seconds, self.pace.expected_s(turn.cost) or turn.seconds)
         self.running[device] = (turn, end)
         self.ends += end
@@ -132,19 +130,17 @@ class Schedule:
         self.again.append((turn.task_id, device))
         self.first_left += self.costs[turn.task_id]
 
-    def _first(self, device: str, share: float, left_s: float) -> Turn:
-        others = [entry for entry in self.again if entry[1] != device]
+    def _first(self, device: str, share: float, left_s: float, devices: int) -> Turn:
         queue = self.fresh or self.later
-        smaller = bool(others) or not queue
+        own = devices == 1 or not queue  # then those at which this very device failed too
+        again = next((entry for entry in self.again if own or entry[1] != device), None)
+        smaller = again is not None
         expected = self.pace.expected_s(self.first_left)
         longest = not smaller and self.begun >= MEASURED and (expected is None or expected <= share)
         self.begun += 1
-        if smaller:
-            entry = (others or self.again)[0]
-            self.again.remove(entry)
-            task_id, _ = entry
-        else:
-            task_id = queue.pop() if longest else queue.popleft()
+        if again:
+            self.again.remove(again)
+        task_id = again[0] if again else queue.pop() if longest else queue.popleft()
         tokens = self.costs[task_id]
         seconds = max(self.least_s, share * tokens / self.first_left)
         self.first_left -= tokens

@@ -19,7 +19,7 @@ from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import CheckpointError
-from ttt_core.run import worker
+from ttt_core.run import messages, process
 from ttt_core.run.environment import redact, worker_environment
 from ttt_core.run.store import result_from_dict
 
@@ -73,7 +73,7 @@ class Device:
     def __init__(self, setup: Mapping, log: str, environ: Mapping[str, str]):
         self.setup, self.environ = dict(setup), dict(environ)
         self.log = Path(log) if Path(log).parent.is_dir() else Path(os.devnull)  # another machine's folder
-        self.child: worker.Worker | None = None
+        self.child: process.Worker | None = None
         self.stopped: Callable[[], bool] = lambda: False
         self.show: Callable[[str], None] = lambda stage: None
 
@@ -82,11 +82,11 @@ class Device:
         self.end()
         kill_at = time.monotonic() + within_s
         try:
-            self.child = worker.start(self.setup, self.log, worker_environment(os.environ) | self.environ)
+            self.child = process.start(self.setup, self.log, worker_environment(os.environ) | self.environ)
         except OSError as error:  # no process, memory or room for another
             return Outcome("dead", str(error))
         self.show("load")
-        reply = worker.wait(self.child, "load", within_s, kill_at, self.stopped, self.show)
+        reply = process.wait(self.child, "load", within_s, kill_at, self.stopped, self.show)
         if reply.kind == "ready":
             return Outcome("ready", is_alive=True)
         self.end()
@@ -96,10 +96,10 @@ class Device:
     def solve(self, job: Job) -> Outcome:
         """Give the worker a job; whatever happens to it becomes a result."""
         kill_at = time.monotonic() + job.kill_s
-        tasks = [worker.task_to_dict(task) for task in job.tasks]
+        tasks = [messages.task_to_dict(task) for task in job.tasks]
         request = {"tasks": tasks, "config": to_dict(job.config), "seed": job.seed}
-        worker.send(self.child, request | {"seconds": job.seconds})
-        reply = worker.wait(self.child, "solve", job.seconds, kill_at, self.stopped, self.show)
+        process.send(self.child, request | {"seconds": job.seconds})
+        reply = process.wait(self.child, "solve", job.seconds, kill_at, self.stopped, self.show)
         outcome = _outcome(reply, job.tasks)
         if not outcome.is_alive:
             self.end()
@@ -108,11 +108,11 @@ class Device:
     def end(self) -> None:
         """Kill the worker, if there is one."""
         if self.child is not None:
-            worker.kill(self.child)
+            process.kill(self.child)
             self.child = None
 
 
-def _outcome(reply: worker.Reply, tasks: tuple[Task, ...]) -> Outcome:
+def _outcome(reply: process.Reply, tasks: tuple[Task, ...]) -> Outcome:
     if reply.kind == "stopped":
         return Outcome("stopped")
     if reply.kind == "result":

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ttt_core.config import AdaptConfig
-from ttt_core.errors import MEMORY_WORDS
+from ttt_core.errors import is_out_of_memory
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers, rate
 from ttt_core.model.packing import packed, target_loss
@@ -185,11 +185,6 @@ def less(plan: Plan, rows: list[Row]) -> Plan | None:
         return dataclasses.replace(plan, checkpoint=True)
     longest = max(len(row) for row, _ in rows)
     return dataclasses.replace(plan, max_tokens=longest // 2) if longest >= 2 * MIN_TOKENS else None
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is CUDA's, CPU's or Python's way of saying so."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in MEMORY_WORDS)
 
 
 @torch.no_grad()
