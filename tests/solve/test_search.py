@@ -10,15 +10,14 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.solve.tiny import MODELS, SMALL, a_query, a_task, flat, loaded, one_by_one, same
+from tests.solve.tiny import MODELS, SMALL, a_query, a_task, loaded, one_by_one, same
 from ttt_core.arc import augment
 from ttt_core.arc.augment import Augmentation, apply, draw_views
 from ttt_core.arc.encode import IGNORE, Sequence, answer_ids
-from ttt_core.arc.grammar import Grammar, Prior
+from ttt_core.arc.grammar import Prior
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.errors import InputError
-from ttt_core.solve import decode as decode_module
 from ttt_core.solve import prefix, trie
 from ttt_core.solve import task as task_module
 from ttt_core.solve.decode import decode, search
@@ -238,22 +237,3 @@ def test_tasks_solved_together_have_the_records_they_have_alone(name, batch_toke
 def test_tasks_are_not_solved_together_where_each_is_to_be_adapted_to():
     with pytest.raises(InputError, match="adapt.method=lora"):
         solve_tasks(loaded("grid"), [a_task(np.random.default_rng(0))], Config(), seed=0)
-
-
-@pytest.mark.parametrize("greedy_s", [0.01, 100.0])
-def test_a_search_without_an_answer_by_its_time_leaves_time_for_greedy_answers(greedy_s, monkeypatch):
-    model, clock, real = flat("grid", Grammar(15, 10, 13)), [0.0], decode_module._level
-    side = np.zeros((10, 10), np.uint8)  # all answers have 111 tokens
-    task = Task("t", (Pair(side, side + 1),), (Pair(side),))
-
-    def level(model, front, drafts, bounds, config, *rest):
-        clock[0] += 1.0 if config.search == "dfs" else greedy_s
-        return real(model, front, drafts, bounds, config, *rest)
-
-    monkeypatch.setattr(decode_module, "_level", level)
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    decode = DecodeConfig(views=2, floor=1e-300, max_branches=4)
-    config = Config(adapt=AdaptConfig(method="none"), decode=decode)
-    [candidates] = solve_task(model, task, config, seed=0, deadline=60.0).candidates
-    assert bool(candidates) == (greedy_s < 1)  # where greedy is as slow as the search there is nothing to keep
-    assert all(c.grid.shape == (10, 10) for c in candidates)

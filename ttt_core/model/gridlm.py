@@ -179,9 +179,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """Attention of q (B, H, R, d) over k, v (B, H, S, d) with an additive bias (B, 1, R, S).
 
     Where a gradient is wanted on CPU, two plain products: at grid lengths a training step with them is 1.3 times as fast as
-    with the fused kernel, which without a gradient is 2 to 9 times as fast as they are.
+    with the fused kernel, which without a gradient is 2 to 9 times as fast as they are. For two queries in bfloat16 that
+    takes a CPU less than half of the time it takes for one.
     """
     if q.is_cuda or not torch.is_grad_enabled():
+        if q.shape[2] == 1 and q.device.type == "cpu" and q.dtype == torch.bfloat16:
+            return F.scaled_dot_product_attention(torch.cat([q, q], dim=2), k, v, attn_mask=bias)[:, :, :1]
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     scores = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5 + bias  # (B, H, T, S)
     return torch.softmax(scores, dim=-1).to(v.dtype) @ v

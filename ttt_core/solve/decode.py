@@ -6,6 +6,7 @@ one pass beforehand; the branches along them then need no pass of their own. The
 Log-probs are the model's own, in nats, unless `decode.logprobs` says otherwise. Not here: mapping answers to the task.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from ttt_core.solve.prefix import Prefixes, Query
 Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-prob
 PADDING, GPU_PADDING = 32, 2048  # padded tokens that take about as long as one more pass
 SLACK = 64  # columns that a compacted cache may grow by before it is looked at again
+PACED = 8  # levels after which the time that they took says whether the rest will end by the deadline
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class Frontier:
     asked: (Q,) number of each query in its batch; used: (Q,) columns in use; spent: (Q,) tokens visited so far.
     owner: (R,) place in `asked`; total: (R,) log-prob; tokens: (R, depth); entry: (R,) in the drafts, the last one off
     them; sees: bool (R, S), the columns of its prefix and its tokens; logprobs: (R, V) of the next token.
-    look_at: columns in use at which the cache is compacted.
+    look_at: columns in use at which the cache is compacted. hurried: it is a part that others wait for, time being short.
     """
 
     prefixes: Prefixes
@@ -63,6 +65,7 @@ class Frontier:
     sees: Tensor
     logprobs: np.ndarray
     look_at: int
+    hurried: bool = False
 
 
 def decode(model: LoadedModel, queries: list[Query], config: DecodeConfig, deadline: float) -> list[list[Answer]]:
@@ -83,12 +86,14 @@ def search(
     first: int = 0,
     kept: list | None = None,
     counts: Counter | None = None,
+    last: float = -np.inf,
 ) -> Iterator[tuple[int, list[Answer]]]:
     """(query, its answers, most probable first), batch by batch.
 
     drafts: token ids of answers to try first in a query that is none of the `first`, asked when its batch begins; they
     change the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft",
-    "search", and "search_unshared", what the same search takes without a cache.
+    "search", and "search_unshared", what the same search takes without a cache. last: until then a batch without an
+    answer goes on after the deadline (both monotonic seconds).
     """
     counts = Counter() if counts is None else counts
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept, None, deadline):
@@ -100,7 +105,8 @@ def search(
         tried = [drafts(i) if config.search == "dfs" and i >= first else [] for i in part]
         tried = [[ids for ids in own if len(ids) <= most] for own, most in zip(tried, room, strict=True)]
         table = _drafts(model, prefixes, tried, config.batch_tokens, counts)
-        found = _search(model, prefixes, table, bounds, config, deadline, counts)
+        expected = np.array([query.expected for query in asked])
+        found = _search(model, prefixes, table, bounds, expected, config, (deadline, last), counts)
         for i, answers in zip(part, found, strict=True):
             yield i, sorted(answers, key=lambda answer: (-answer[1], answer[0].tobytes()))
 
@@ -134,18 +140,48 @@ def _drafts(
 
 
 def _search(
-    model, prefixes: Prefixes, drafts: Drafts, bounds: Limits, config: DecodeConfig, deadline: float, counts: Counter
+    model, prefixes: Prefixes, drafts: Drafts, bounds: Limits, expected, config: DecodeConfig, until: tuple, counts
 ) -> list[list[Answer]]:
-    """One batch of queries. It is searched in parts where its branches outgrow twice the batch's tokens."""
+    """One batch of queries. It is searched in parts where its branches outgrow twice the batch's tokens.
+
+    So too where, at the pace of its last levels, answers of the `expected` tokens (Q,) would end after the deadline: as
+    many of the first queries go on as will be in time, the others wait. One query that is late by itself keeps its most
+    probable branch alone; and until a query has an answer, the most probable branch of each goes on below the floor.
+    """
     found: list[list[Answer]] = [[] for _ in range(len(prefixes))]
     counts["search_unshared"] += int(prefixes.lengths.sum())
-    most = 2 * config.batch_tokens
-    fronts = [_start(model, prefixes, drafts, most)]
-    while fronts and time.monotonic() < deadline:
+    most, (deadline, last) = 2 * config.batch_tokens, until
+    fronts, pace = [_start(model, prefixes, drafts, most)], _Pace(deadline)
+    while fronts and time.monotonic() < (deadline if any(found) else max(deadline, last)):
         front = _level(model, fronts.pop(), drafts, bounds, config, found, counts)
-        if front is not None:
-            fronts += _compacted(front, drafts, most)
+        if front is None:
+            pace = _Pace(deadline)
+            continue
+        share = pace.share(int(expected[front.asked].max()) - front.tokens.shape[1])
+        if share < 1:
+            alone = len(front.asked) == 1
+            front = replace(front, hurried=True, spent=np.full(1, config.max_tokens) if alone else front.spent)
+        parts = _compacted(front, drafts, most, share)
+        fronts += reversed(parts)
+        pace = pace if len(parts) == 1 else _Pace(deadline)
     return found
+
+
+class _Pace:
+    """How fast a front goes, against a deadline in monotonic seconds."""
+
+    def __init__(self, deadline: float):
+        self.deadline, self.levels, self.since = deadline, 0, time.monotonic()
+
+    def share(self, ahead: int) -> float:
+        """Asked after every level: the share of the `ahead` next ones that fits the time, looked at every PACED levels, else 1."""
+        self.levels += 1
+        if self.levels < PACED or math.isinf(self.deadline):
+            return 1.0
+        now = time.monotonic()
+        takes, left = (now - self.since) / self.levels * ahead, max(0.0, self.deadline - now)
+        self.levels, self.since = 0, now
+        return left / takes if takes > left else 1.0
 
 
 def _start(model: LoadedModel, prefixes: Prefixes, drafts: Drafts, most: int) -> Frontier:
@@ -167,9 +203,12 @@ def _level(
     allowed = grammar.allowed(front.state, bounds.take(front.asked[front.owner]))
     ahead = prefix.renormalised(front.logprobs, allowed) if config.logprobs == "renormalised" else front.logprobs
     scores = np.where(allowed, front.total[:, None] + ahead, -np.inf)  # (R, V)
-    branch, token = np.nonzero(scores >= (np.finfo(np.float64).min if greedy else np.log(config.floor)))
-    if greedy:
-        branch, token = _best(scores, front.owner, branch, token, np.ones(len(front.asked), np.int64))
+    goes_on = scores >= np.log(config.floor)
+    if greedy or front.hurried and not any(found):
+        best = _best(scores, front.owner, *np.nonzero(np.isfinite(scores)), np.ones(len(front.asked), np.int64))
+        goes_on &= not greedy
+        goes_on[best] = True
+    branch, token = np.nonzero(goes_on)
     ended = token == grammar.end
     for b in branch[ended]:
         answer = np.append(front.tokens[b], grammar.end).astype(np.int64)
@@ -248,13 +287,13 @@ def _runs(sizes: np.ndarray, padding: int) -> list[tuple[int, int]]:
     return [(0, most)] if spared.max() < padding else [(0, end), (end, most)]
 
 
-def _compacted(front: Frontier, drafts: Drafts, most: int) -> list[Frontier]:
+def _compacted(front: Frontier, drafts: Drafts, most: int, share: float = 1.0) -> list[Frontier]:
     """`front` without finished queries and dead branches in its cache, once these are half of it; in two where needed.
 
-    most: cached tokens, padding included, that more than one query may have.
+    most: cached tokens, padding included, that more than one query may have. share: of the queries, for the first of two.
     """
     live, owner = np.unique(front.owner, return_inverse=True)
-    if 2 * len(live) > len(front.asked) and front.used.max() < front.look_at:
+    if share == 1 and 2 * len(live) > len(front.asked) and front.used.max() < front.look_at:
         return [front]
     device = front.sees.device
     alive = torch.zeros(len(live), front.sees.shape[1], dtype=torch.int32, device=device)
@@ -267,8 +306,10 @@ def _compacted(front: Frontier, drafts: Drafts, most: int) -> list[Frontier]:
         front, asked=front.asked[live], used=alive.sum(dim=1).cpu().numpy(), spent=front.spent[live], owner=owner,
         sees=sees, prefixes=front.prefixes.take(live),
     )  # fmt: skip
-    is_large = len(live) > 1 and len(live) * (whole.used.max() + SLACK) > most
-    return [_part(whole, half, columns, most) for half in np.array_split(np.arange(len(live)), 1 + is_large)]
+    share = share if len(live) * (whole.used.max() + SLACK) <= most else min(share, 0.5)
+    first = max(1, int(share * len(live)))
+    parts = np.split(np.arange(len(live)), [first] if first < len(live) else [])
+    return [_part(whole, part, columns, most) for part in parts]
 
 
 def _part(front: Frontier, queries: np.ndarray, columns: Tensor, most: int) -> Frontier:
@@ -281,7 +322,7 @@ def _part(front: Frontier, queries: np.ndarray, columns: Tensor, most: int) -> F
         front.prefixes.moved(queries, columns[torch.from_numpy(queries).to(columns.device), :width]),
         front.asked[queries], used, front.spent[queries], front.owner[branch] - queries[0], front.total[branch],
         front.tokens[branch], front.state.take(branch), front.entry[branch], front.sees[index, :width],
-        front.logprobs[branch], _look_at(len(queries), width, most),
+        front.logprobs[branch], _look_at(len(queries), width, most), front.hurried,
     )  # fmt: skip
 
 

@@ -27,19 +27,24 @@ from ttt_core.solve.trie import Trie
 
 # Where at least this share of a cache's rows have new tokens, and few, reading all rows costs less than copying those.
 WHOLE, FEW = 0.25, 8
+CPU_READ = (
+    4096  # tokens of prefixes read at once on a CPU, where more are no faster: so a short time is not spent on reading
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Query:
     """A prefix after which an answer is expected, the dihedral of its view, and what is known of the answer.
 
-    vector: the row of GridLM's task vectors; None at test time, when there is one a dihedral.
+    vector: the row of GridLM's task vectors; None at test time, when there is one a dihedral. expected: tokens of the
+    answer to reckon with where time is short.
     """
 
     prefix: Sequence
     dihedral: int
     prior: Prior = Prior()
     vector: int | None = None
+    expected: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +86,7 @@ def batches(
     only: Iterable[int] | None = None,
     deadline: float = math.inf,
 ) -> Iterator[tuple[list[int], Prefixes]]:
-    """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once (at least one query).
+    """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once, on a CPU CPU_READ (at least one query).
 
     A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
     leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
@@ -96,11 +101,12 @@ def batches(
     wanted = sorted(i for i in wanted if len(queries[i].prefix) < context_tokens(model))
     longest = max((len(queries[i].prefix) for i in wanted), default=0)
     keep = kept is not None and longest * len(queries) <= batch_tokens
+    at_once = min(batch_tokens, CPU_READ) if model.device.type == "cpu" else batch_tokens
     for is_first in (True, False):
         order = sorted((i for i in wanted if (i < first) == is_first), key=lambda i: len(queries[i].prefix))
         while order and time.monotonic() < deadline:
-            fits = sum((n + 1) * len(queries[i].prefix) <= batch_tokens for n, i in enumerate(order))
-            part, order = order[: max(1, fits)], order[max(1, fits) :]
+            fits = sum((n + 1) * len(queries[i].prefix) <= at_once for n, i in enumerate(order))
+            part, order = sorted(order[: max(1, fits)]), order[max(1, fits) :]
             prefixes = read(model, [queries[i] for i in part], counts)
             if keep:
                 kept.append((part, prefixes))

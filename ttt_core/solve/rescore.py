@@ -20,7 +20,6 @@ from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.prefix import Query
 
 TRIE_TOKENS = 512  # of one trie at most: larger ones share more beginnings, but attention grows with their square
-CPU_READ = 4096  # tokens of prefixes read at once on a CPU, so that a deadline is not long over before it is seen
 CPU_PASS = 2048  # new tokens of one pass on a CPU: twice as many no longer fit its caches and take a tenth longer
 
 
@@ -70,8 +69,7 @@ def score(
         for q, own in enumerate(answers)
     ]
     asked = [q for q, own in enumerate(fitting) if own]
-    at_once = min(config.batch_tokens, CPU_READ) if model.device.type == "cpu" else config.batch_tokens
-    batches = prefix.batches(model, queries, at_once, counts, kept=kept, only=asked, deadline=deadline)
+    batches = prefix.batches(model, queries, config.batch_tokens, counts, kept=kept, only=asked, deadline=deadline)
     for part, prefixes in batches:
         work = []  # (query, row of the prefixes, numbers of its answers, their trie)
         for row, q in enumerate(part):

@@ -175,12 +175,14 @@ def _decode(
 ) -> dict[tuple[int, int], Found]:
     """Per task and test input: answers in the task's own orientation, with the views that found them.
 
-    The first views are searched from nothing, what they find is drafted in the others. A test input for which no view
-    has an answer above the floor, or none by 0.6 of the time, gets every view's greedy answer instead.
+    The first views are searched from nothing, what they find is drafted in the others. This ends by 0.6 of the time, or
+    with the first answer after it. A test input for which no view has an answer above the floor gets every view's greedy
+    answer instead.
     """
     grammar = model.format.grammar
     found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
     greedy = dataclasses.replace(config.decode, search="greedy")
+    last = share_of(deadline, 0.85)
     for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
         asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
@@ -192,7 +194,7 @@ def _decode(
         first = sum(places[i].numbers[0] < config.decode.draft_views for i in asked)
         answered = search(
             model, [queries[i] for i in asked], options, until, drafts=drafts, first=first,
-            kept=kept if options is config.decode else None, counts=counts,
+            kept=kept if options is config.decode else None, counts=counts, last=last,
         )  # fmt: skip
         for i, answers in answered:
             place = places[asked[i]]
@@ -211,17 +213,18 @@ def _rescored(
     best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
     n_views = min(config.rescore.views, config.decode.views)
     same_kind = config.decode.logprobs == config.rescore.logprobs
-    answers, known = [], []
+    answers, known, found_with = [], [], []
     for place in places:
         own = best[place.task, place.index] if place.numbers[0] < n_views else []
         answers.append([answer_ids(model.format.grammar, augment.apply(place.view, grid)) for grid, _ in own])
-        found_with = [by_view.get(place.numbers[0], np.nan) if same_kind else np.nan for _, by_view in own]
-        known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with, strict=True)})
+        found_with.append([by_view.get(place.numbers[0], np.nan) if same_kind else np.nan for _, by_view in own])
+        known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with[-1], strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
     given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
-    is_cut = time.monotonic() >= deadline  # what a view did not find and had no time to score is below its floor
-    for place, values in zip(places, given, strict=True):
-        values = np.where(np.isnan(values), np.log(config.decode.floor), values) if is_cut else values
+    is_cut = time.monotonic() >= deadline
+    for place, values, own in zip(places, given, found_with, strict=True):
+        if is_cut and np.isnan(values).any():  # a view scores all or none, and what it did not find is below its floor
+            values = np.where(np.isnan(own), np.log(config.decode.floor), own)
         for number in place.numbers:
             if number < n_views:
                 scores[place.task, place.index][:, number] = values
@@ -240,7 +243,9 @@ def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -
     prior = prior_of(seen, place.index, **kinds)
     longest = max((len(answer_ids(model.format.grammar, pair.output)) for pair in task.train), default=0)
     room = context_tokens(model) - ANSWER_ROOM * longest
-    return Query(model.format.query(seen, place.index, room), dihedral, prior, vector=8 * place.task + dihedral)
+    expected = len(answer_ids(model.format.grammar, np.zeros((prior.height, prior.width)))) if prior.height else longest
+    query = model.format.query(seen, place.index, room)
+    return Query(query, dihedral, prior, vector=8 * place.task + dihedral, expected=expected)
 
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:

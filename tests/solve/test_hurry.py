@@ -1,0 +1,136 @@
+"""Where time is short, the first views have answers, and these are the ones they have where it is not."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.solve.tiny import a_query, a_task, flat, loaded, same
+from ttt_core.arc.augment import Augmentation, draw_views
+from ttt_core.arc.grammar import Grammar
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
+from ttt_core.solve import decode as decode_module
+from ttt_core.solve import prefix
+from ttt_core.solve import task as task_module
+from ttt_core.solve.decode import decode, search
+from ttt_core.solve.task import solve_task
+
+GRAMMAR = Grammar(15, 10, 13, max_side=6)
+SIDE = np.zeros((6, 6), np.uint8)
+TOKENS = 43  # of an answer of six rows
+SQUARE = Task("t", (Pair(SIDE, SIDE + 1),), (Pair(SIDE), Pair(SIDE + 1)))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass by themselves only in levels of the search, one a branch."""
+    now, real = [0.0], decode_module._level
+
+    def level(model, front, *rest):
+        now[0] += len(front.owner)
+        return real(model, front, *rest)
+
+    monkeypatch.setattr(decode_module, "_level", level)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def eight_queries(model, expected=TOKENS):
+    views = [Augmentation(dihedral=n) for n in range(8)]
+    return [a_query(model, SQUARE, view, prior=task_module.prior_of(SQUARE, 0, same_shape=True, constant_shape=False, palette=False), expected=expected) for view in views]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["grid", "llama"])
+@pytest.mark.parametrize(("deadline", "least", "most"), [(10_000, 8, 8), (250, 2, 6), (110, 1, 2)])
+def test_by_the_deadline_some_views_are_done_and_have_the_answers_they_have_without_it(
+    clock, name, deadline, least, most
+):
+    model = loaded(name, grammar=GRAMMAR)
+    asked, config = eight_queries(model), DecodeConfig(floor=1e-200, max_branches=1)
+    free = decode(model, asked, config, float("inf"))
+    assert all(free)
+    clock[0] = 0.0
+    hurried = decode(model, asked, config, deadline)
+    done = [n for n, answers in enumerate(hurried) if answers]
+    assert least <= len(done) <= most and done == list(range(len(done)))
+    same([hurried[n] for n in done], [free[n] for n in done])
+
+
+def test_a_view_that_is_late_by_itself_keeps_its_most_probable_branch_alone(clock):
+    model, config = flat("grid", GRAMMAR), DecodeConfig(floor=1e-300, max_branches=64)
+    [answers] = decode(model, eight_queries(model)[:1], config, 900.0)
+    assert 0 < clock[0] < 900 and len(answers) == 1  # 43 levels of 64 branches would have been 2,700 seconds
+
+
+def test_until_there_is_an_answer_the_best_branches_go_on_below_the_floor(clock):
+    model, config = flat("grid", GRAMMAR), DecodeConfig(floor=1e-20, max_branches=1)
+    assert decode(model, eight_queries(model), config, float("inf")) == [[]] * 8
+    clock[0] = 0.0
+    found = decode(model, eight_queries(model), config, 150.0)
+    assert [len(answers) for answers in found] == [1, 1, *[0] * 6]  # two of the eight were in time, side by side
+    assert found[0][0][1] < np.log(1e-20)
+
+
+def test_a_batch_without_an_answer_by_the_deadline_has_time_until_the_last_moment(clock):
+    model, config = loaded("grid", grammar=GRAMMAR), DecodeConfig(floor=1e-200, max_branches=1)
+    [query] = eight_queries(model)[:1]
+    for last, n in ((30.0, 0), (60.0, 1)):
+        clock[0] = 0.0
+        assert [len(answers) for _, answers in search(model, [query], config, 20.0, last=last)] == [n]
+
+
+def test_views_that_die_below_the_floor_in_good_time_have_greedy_answers(clock):
+    model = flat("grid", GRAMMAR)
+    config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=2, floor=1e-9))
+    candidates = solve_task(model, SQUARE, config, seed=0, deadline=10_000.0).candidates
+    assert all(own and own[0].grid.shape == (6, 6) for own in candidates) and clock[0] > 2 * 2 * TOKENS
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+def test_every_test_input_has_an_attempt_of_its_own_where_time_allows_one_view_each(clock, monkeypatch, scale):
+    model, real = flat("grid", GRAMMAR), decode_module._level
+    monkeypatch.setattr(decode_module, "_level", lambda *args: (clock.__setitem__(0, clock[0] + scale), real(*args))[1])
+    config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=8, floor=1e-300, max_branches=8))
+    candidates = solve_task(model, SQUARE, config, seed=0, deadline=4_000.0).candidates
+    assert [len(own) > 0 for own in candidates] == [scale == 1] * 2
+    assert all(candidate.grid.shape == (6, 6) for own in candidates for candidate in own)
+
+
+def test_a_cpu_reads_few_views_at_once_and_keeps_what_it_has_read(monkeypatch):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, view) for view in draw_views(task, 6, np.random.default_rng(0))]
+    longest = max(len(query.prefix) for query in queries)
+    whole = decode(model, queries, DecodeConfig(floor=1e-3), float("inf"))
+    monkeypatch.setattr(prefix, "CPU_READ", 2 * longest)
+    kept, counts = [], Counter()
+    found = dict(search(model, queries, DecodeConfig(floor=1e-3), float("inf"), kept=kept, counts=counts))
+    assert [len(part) for part, _ in kept] == [2, 2, 2] and all(part == sorted(part) for part, _ in kept)
+    same([found[n] for n in range(6)], whole)
+
+
+def test_a_view_whose_scoring_was_cut_scores_all_candidates_or_none(monkeypatch):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0), tests=1)
+    config = Config(
+        adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=4, floor=1e-5), rescore=RescoreConfig(views=4)
+    )
+    whole = solve_task(model, task, config, seed=0).candidates[0]
+    unfound = [v for v in range(4) if sum(v in c.found_in for c in whole) < len(whole) - 1]
+    assert len(whole) > 3 and unfound
+    real, ended = task_module.score, [False]
+
+    def score(*args, **named):  # all but the first candidate that each view had not found
+        values = real(*args, **named)
+        for own, known in zip(values, named["known"], strict=True):
+            scored = np.flatnonzero(np.isnan(list(known.values())))
+            own[scored[1:]] = np.nan
+        ended[0] = True
+        return values
+
+    monkeypatch.setattr(task_module, "score", score)
+    monkeypatch.setattr(time, "monotonic", lambda: 2.0 if ended[0] else 0.0)
+    cut = solve_task(model, task, config, seed=0, deadline=1.0).candidates[0]
+    for view in unfound:
+        below = [c.logprobs[view] for c in cut if view not in c.found_in]
+        assert len(below) > 1 and np.allclose(below, np.log(1e-5))
