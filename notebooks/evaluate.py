@@ -91,7 +91,7 @@ print(
 truths, answers = metric.read_solutions(solutions), submission.read(summary.submission)
 print(metric.format_score(metric.score(answers, truths, tasks=summary.outcomes)))
 rows = evaluation.outcomes(run_dir, truths)
-display(Markdown(evaluation.summary(rows, summary.seconds)))
+display(Markdown(evaluation.summary(rows)))
 
 # %% [markdown]
 # ## Task by task

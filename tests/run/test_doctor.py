@@ -40,6 +40,13 @@ def test_a_version_that_does_not_fit_is_named_with_the_remedy(monkeypatch, packa
     assert fault in doctor._package(package).fault
 
 
+def test_a_release_candidate_counts_as_its_release(monkeypatch):
+    monkeypatch.setattr(
+        environment, "version", lambda name: "5.1rc1" if name == "transformers" else "2.14.0.dev20261101"
+    )
+    assert not doctor._package("transformers").fault and not doctor._package("torch").fault
+
+
 def test_a_missing_model_and_a_bad_challenge_file_fail_and_skip_the_self_test(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "c.json").write_text("[]")

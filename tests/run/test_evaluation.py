@@ -42,10 +42,10 @@ def test_what_was_found_is_told_from_what_was_chosen(rows):
     assert [(r.task_id, r.solved, r.found, r.near) for r in rows] == [
         ("a", True, True, 1.0), ("b", False, True, 0.75), ("c", False, False, 0.75), ("d", False, False, 0.0)
     ]  # fmt: skip
-    told = evaluation.summary(rows, seconds=100.0)
+    told = evaluation.summary(rows)
     low, high = metric.wilson(1, 4)
     assert f"1 = 25.0% (95 % interval {low:.1%} to {high:.1%})" in told and "2 = 50.0%; 1 lost" in told
-    assert "36.0 (0.0100 per second" in told
+    assert "600.0 (0.1667 per second, 6 s of all tasks together" in told  # two seconds each of three tasks
     lines = evaluation.table(rows).splitlines()
     assert "| a | 1 | solved |" in lines[2] and "found, not chosen" in lines[3] and "skipped" in lines[5]
 

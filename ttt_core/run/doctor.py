@@ -14,6 +14,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import preset
 from ttt_core.errors import TTTError
@@ -84,7 +86,7 @@ def _package(name: str) -> Check:
     version = environment.version(name)
     if version == "absent":
         return Check(name, version, f"not installed; pip install -r requirements.txt (at least {_dotted(LEAST[name])})")
-    number = tuple(int(part) for part in version.split("+")[0].split(".")[:2])
+    number = Version(version).release[:2]
     if number < LEAST[name] or number >= BELOW.get(name, (999,)):
         bound = f">={_dotted(LEAST[name])}" + (f",<{_dotted(BELOW[name])}" if name in BELOW else "")
         return Check(name, version, f"does not fit; pip install '{name}{bound}'")
@@ -94,7 +96,7 @@ def _package(name: str) -> Check:
 def _torchao() -> Check:
     """On Kaggle and Colab 0.10: with it PEFT's LoRA raises ImportError; ours uses neither."""
     version = environment.version("torchao")
-    is_old = version != "absent" and tuple(map(int, version.split("+")[0].split(".")[:2])) < (0, 16)
+    is_old = version != "absent" and Version(version).release[:2] < (0, 16)
     return Check("torchao", f"{version}; PEFT's LoRA fails with it, this one does not use it" if is_old else version)
 
 

@@ -60,8 +60,9 @@ def share_right(grid: np.ndarray, truth: np.ndarray) -> float:
     return float((grid == truth).mean()) if grid.shape == truth.shape else 0.0
 
 
-def summary(rows: Sequence[Outcome], seconds: float) -> str:
-    """Markdown: what was selected beside what was found, and the yield of the time. seconds: of the whole run."""
+def summary(rows: Sequence[Outcome]) -> str:
+    """Markdown: what was selected beside what was found, and the yield of the tasks' time, earlier calls of the run's included."""
+    seconds = max(sum({row.task_id: row.seconds for row in rows}.values()), 1e-9)
     n, solved, found = len(rows), sum(row.solved for row in rows), sum(row.found for row in rows)
     low, high = metric.wilson(solved, n)
     lines = [
@@ -69,8 +70,8 @@ def summary(rows: Sequence[Outcome], seconds: float) -> str:
         ("solved by the two attempts", f"{solved} = {solved / n:.1%} (95 % interval {low:.1%} to {high:.1%})"),
         ("found by the search (oracle)", f"{found} = {found / n:.1%}; {found - solved} lost in the selection"),
         (
-            "solved per hour",
-            f"{3600 * solved / seconds:.1f} ({solved / seconds:.4f} per second, {seconds:.0f} s in all)",
+            "solved per hour of a device",
+            f"{3600 * solved / seconds:.1f} ({solved / seconds:.4f} per second, {seconds:.0f} s of all tasks together)",
         ),
     ]
     return _markdown(("", ""), lines)
