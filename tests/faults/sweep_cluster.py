@@ -16,7 +16,7 @@ import pytest
 
 HOST, HERE = "127.0.0.1", Path(__file__).parent
 
-ACTS = {"b": "once kill", "c": "raise"}
+ACTS = {"a": "once orphan", "b": "once kill", "c": "raise"}  # an orphan kills its supervisor
 
 
 def free_port() -> int:

@@ -1,16 +1,13 @@
-"""Several devices through Ray: an actor for each, on this machine or on those of a cluster. The one file that imports Ray.
+"""The devices of a Ray cluster: an actor for each. The one file that imports Ray.
 
 An actor only supervises (`supervise.Device`); the model lives in the actor's child process, which is killed where it
 hangs, whatever Ray thinks of it. An actor that does not answer in time, or whose machine is gone, is replaced.
-On a cluster the library and the model lie at the same paths on every machine. A Ray started here listens, as Ray does, on
-all interfaces where there are some, and lets in only those who have its token.
+The library and the model lie at the same paths on every machine.
 """
 
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,30 +22,22 @@ from ttt_core.run.environment import worker_environment
 from ttt_core.run.supervise import Device, Outcome
 
 POLL_S = 0.1
-STORE_BYTES = 80 * 2**20  # of Ray's object store, which holds only tasks and results; Ray's least is 75 MiB
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_memory_monitor_refresh_ms": "0",  # a task out of memory costs itself, not a supervisor
-    "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
 
 
 class Cluster:
-    """The backend for several devices. places: of this machine; none of them for a cluster, which is asked for its own."""
+    """The backend for the cluster at `spec`, an address ray://HOST:PORT."""
 
-    def __init__(self, places: tuple[Place, ...], spec: str, setup: Mapping, run_dir: Path):
+    def __init__(self, spec: str, setup: Mapping, run_dir: Path):
         self.setup, self.run_dir = setup, run_dir.resolve()
-        self.folder = None if spec.startswith("ray://") else tempfile.mkdtemp(prefix="ray-")
         try:
             with _untouched():
-                _connect(spec, self.folder, len(places))
+                ray.init(address=spec, log_to_driver=False, configure_logging=False)
         except (RayError, ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
             self.close()
             told = " ".join(str(error).split())[-300:]  # of a traceback its end
-            raise InputError(f"devices {spec}: Ray cannot be started or reached ({told}); give one device") from None
+            raise InputError(f"devices {spec}: Ray cannot be reached ({told}); give devices of this machine") from None
         remote = ray.remote(max_restarts=0, max_concurrency=1)(Device)
-        self.options = {place.name: (place, {"num_cpus": 0}) for place in places} or _of_cluster()
+        self.options = _devices()
         self.names = tuple(self.options)
         self.remote, self.actors, self.waiting = remote, {}, {}
 
@@ -69,14 +58,12 @@ class Cluster:
         return [self._outcome(reference) for reference in (*done, *late)]
 
     def close(self) -> None:
-        """End all actors, whose workers end with them, and Ray where it was started here."""
+        """End all actors, whose workers end with them, and leave the cluster."""
         for actor in getattr(self, "actors", {}).values():
             with contextlib.suppress(RayError):
                 ray.kill(actor)
         with _untouched():
             ray.shutdown()
-        if self.folder:
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _outcome(self, reference) -> tuple[str, Outcome]:
         name, method, argument, _ = self.waiting.pop(reference)
@@ -85,30 +72,10 @@ class Cluster:
         except RayError as error:
             with contextlib.suppress(RayError):
                 ray.kill(self.actors.pop(name))
-            told = f"{method}: the device's supervisor was lost ({type(error).__name__})"
-        if method == "start":
-            return name, Outcome("dead", told)
-        return name, Outcome.failed(argument.tasks, told, is_system=True)
+            return name, Outcome.unheard(method, argument, f"was lost ({type(error).__name__})")
 
 
-def _connect(spec: str, folder: str | None, devices: int) -> None:
-    """A cluster, or a Ray of this machine alone: no dashboard, no statistics."""
-    if folder is None:
-        ray.init(address=spec, log_to_driver=False, configure_logging=False)
-        return
-    ray.init(
-        num_cpus=devices,
-        num_gpus=0,  # the workers get theirs by CUDA_VISIBLE_DEVICES
-        include_dashboard=False,
-        log_to_driver=False,
-        configure_logging=False,
-        object_store_memory=STORE_BYTES,
-        _temp_dir=folder,
-        _node_ip_address="127.0.0.1",
-    )
-
-
-def _of_cluster() -> dict[str, tuple[Place, dict]]:
+def _devices() -> dict[str, tuple[Place, dict]]:
     """A device for every GPU, which Ray shows its actor alone; without any, one for every machine."""
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if gpus:
@@ -125,12 +92,12 @@ def _of_cluster() -> dict[str, tuple[Place, dict]]:
 
 @contextlib.contextmanager
 def _untouched() -> Iterator[None]:
-    """Ray inherits an environment without secrets but its own, and the handlers of signals stay as they were."""
+    """Ray sees an environment without secrets but its own, and the handlers of signals stay as they were."""
     environ, numbers = dict(os.environ), (signal.SIGTERM, signal.SIGINT)
     handlers = {number: signal.getsignal(number) for number in numbers}
     os.environ.clear()
     own = {name: value for name, value in environ.items() if name.startswith("RAY_")}
-    os.environ.update(worker_environment(environ) | QUIET | own)
+    os.environ.update(worker_environment(environ) | own)
     try:
         yield
     finally:

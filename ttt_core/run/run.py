@@ -118,7 +118,7 @@ def run(
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
             work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
-            with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str, say) as backend:
+            with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str) as backend:
                 try:
                     stopped = solve_all(work, backend)
                 except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other

@@ -1,8 +1,8 @@
 """One device and its worker watched: started until it is ready, given a turn until it answers, killed where it is late.
 
-In: jobs with their limits in seconds. Out: an Outcome in any case. The same object serves in this process and, on
-other devices and machines, in a Ray actor; so times are durations, never moments of one machine's clock. Not here:
-which task, how long (`schedule.py`), which devices there are (`devices.py`).
+In: jobs with their limits in seconds. Out: an Outcome in any case. The same object serves in this process and, on other
+machines, in a Ray actor; so times are durations, never moments of one machine's clock. Not here: which task, how long
+(`schedule.py`), which devices there are (`devices.py`).
 """
 
 import contextlib
@@ -65,6 +65,12 @@ class Outcome:
         """Of a job that did not end well: each of its tasks failed."""
         results = tuple(TaskResult(task.id, "failed", reason, notes=dict(notes or {})) for task in tasks)
         return cls("result", results=results, is_system=is_system)
+
+    @classmethod
+    def unheard(cls, method: str, argument: "float | Job", why: str) -> "Outcome":
+        """Of a `start` or `solve` whose supervisor will not answer."""
+        told = f"{method}: the device's supervisor {why}"
+        return cls("dead", told) if method == "start" else cls.failed(argument.tasks, told, is_system=True)
 
 
 class Device:
