@@ -51,7 +51,7 @@ solve: .venv/ready
 	.venv/bin/python -m papermill --no-progress-bar build/submission.ipynb build/submission.executed.ipynb \
 		-k python3 -p challenges build/data/arc-agi_evaluation_challenges.json \
 		-p solutions build/data/arc-agi_evaluation_solutions.json \
-		-p model kaggle_dataset/model -p run_dir build/run -p budget_s 300 -p tasks 10 -p devices cpu:2
+		-p model kaggle_dataset/model -p run_dir build/run -p budget_s 300 -p tasks 10
 	.venv/bin/python -m ttt_core score build/run/submission.json build/data/arc-agi_evaluation_solutions.json
 	.venv/bin/python -m ttt_core report build/run --solutions build/data/arc-agi_evaluation_solutions.json
 	@echo "figure: build/run/tasks.png   notebook: build/submission.executed.ipynb"

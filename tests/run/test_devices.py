@@ -13,6 +13,7 @@ import pytest
 
 from tests.processes import running
 from ttt_core.errors import InputError
+from ttt_core.model import host
 from ttt_core.run import devices
 from ttt_core.run.devices import places
 from ttt_core.run.supervise import Outcome
@@ -40,13 +41,46 @@ def test_a_word_names_devices(spec, visible, names):
     assert [place.name for place in places(spec, environ)] == names
 
 
+@pytest.mark.parametrize("spec", ["auto", "cpu"])
+def test_a_cpu_has_as_many_workers_as_suit_the_model(spec):
+    environ = {"CUDA_VISIBLE_DEVICES": ""}
+    assert [place.name for place in places(spec, environ, workers=3)] == ["cpu:0", "cpu:1", "cpu:2"]
+    assert [place.name for place in places("cpu:2", environ, workers=3)] == ["cpu:0", "cpu:1"]
+    assert [place.name for place in places("cpu:1", environ, workers=3)] == ["cpu:0"]
+    assert [place.name for place in places("auto", {"CUDA_VISIBLE_DEVICES": "0"}, workers=3)] == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("size", "tasks", "cores", "free_gib", "workers"),
+    [(1000, 10, 4, 64, 4), (1000, 3, 4, 64, 3), (1000, 10, 4, 7, 2), (1000, 10, 4, 1, 1), (1000, 999, 64, 999, 16)]
+    + [(2**28 + 1, 10, 4, 64, 1), (0, 10, 4, 64, 1)],
+)
+def test_workers_of_a_small_model_are_as_many_as_cores_tasks_and_memory_allow(
+    size, tasks, cores, free_gib, workers, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(devices.host, "cores", lambda: cores)
+    monkeypatch.setattr(devices.host, "free_bytes", lambda: free_gib * 2.0**30)
+    if size:
+        with (tmp_path / "model.safetensors").open("wb") as file:
+            file.truncate(size)
+    assert devices.cpu_workers(tmp_path, tasks) == workers
+
+
+@pytest.mark.parametrize(("told", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 3), ("", 3)])
+def test_a_containers_limit_counts(told, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    (tmp_path / "cpu.max").write_text(told)
+    assert host.cores(tmp_path / "cpu.max") == cores
+    assert host.cores(tmp_path / "none") == 3
+
+
 def test_each_gpu_is_alone_and_threads_are_shared_out():
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,3", {})] == ["0", "3"]
     shown = {"CUDA_VISIBLE_DEVICES": "2, 3"}  # by whoever shares this machine out
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,1", shown)] == ["2", "3"]
     with pytest.raises(InputError, match="no GPU 2, for CUDA_VISIBLE_DEVICES=2, 3 shows 2"):
         places("cuda:0,2", shown)
-    assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {})} == {str(max(1, os.cpu_count() // 2))}
+    assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {})} == {str(max(1, host.cores() // 2))}
     assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {"OMP_NUM_THREADS": "1"})} == {"1"}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import AdaptConfig, Config
+from ttt_core.config import AdaptConfig, Config, SecondConfig
 from ttt_core.run.budget import Budget
 from ttt_core.run.dispatch import Work, shared_turns, solve_all
 from ttt_core.run.supervise import Limits, Outcome
@@ -18,8 +18,8 @@ GRID = np.array([[1, 2]], np.uint8)
 TASKS = {f"t{i:02}": Task(f"t{i:02}", (Pair(GRID, GRID),) * (i + 1), (Pair(GRID),)) for i in range(12)}
 
 
-def answer(job):
-    candidates = ((Candidate(GRID, (-0.1,), (0,)), Candidate(9 - GRID, (-5.0,), (0,))),)
+def answer(job, logprob=-0.1):
+    candidates = ((Candidate(GRID, (logprob,), (0,)), Candidate(9 - GRID, (-5.0,), (0,))),)
     told = {"attempts": ((GRID, 9 - GRID),), "candidates": candidates}
     return Outcome("result", results=tuple(TaskResult(t.id, "ok", **told) for t in job.tasks), is_alive=True)
 
@@ -59,6 +59,25 @@ def test_every_device_works_and_every_task_is_kept_once():
     assert {name for name, method in backend.log if method == "solve"} == {"x", "y", "z"}
     assert Counter(method for _, method in backend.log)["start"] == 3
     assert {record.notes["device"] for record in plan.records.values()} == {"x", "y", "z"}
+
+
+def test_tasks_in_doubt_have_further_passes_turn_and_turn_about_each_with_a_seed_of_its_own():
+    plan, kept, _ = work(config=Config(second=SecondConfig(passes=3)))
+    jobs = []
+
+    def unsure(name, job):
+        jobs.append((job.tasks[0].id, job.seed, job.config.decode.views))
+        if job.tasks[0].id == "t01" and job.seed == 1:
+            return Outcome.failed(job.tasks, "once", is_system=True)
+        return answer(job, logprob=-3.0 if job.tasks[0].id < "t03" else -0.1)
+
+    assert solve_all(plan, Backend(["x"], unsure)) == "" and kept["t00"] == 3 and kept["t03"] == 1
+    further = [(task_id, seed) for task_id, seed, _ in jobs[12:]]
+    assert sorted(further[:3]) == [("t00", 1), ("t01", 1), ("t02", 1)] and len(jobs) == 18
+    assert sorted(further[3:]) == [("t00", 2), ("t01", 2), ("t02", 2)]
+    passes = {name: record.notes["passes"] for name, record in plan.records.items()}
+    assert passes["t00"] == passes["t01"] == 3 and passes["t03"] == 1
+    assert [len(plan.records[name].candidates[0][0].logprobs) for name in ("t00", "t01")] == [3, 2]  # one pass failed
 
 
 def test_a_device_that_fails_seven_starts_is_retired_and_the_others_go_on():

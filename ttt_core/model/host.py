@@ -1,9 +1,20 @@
-"""Memory of the machine that this process may still take. No torch."""
+"""What of the machine this process may take: cores, and memory that is left. No torch."""
 
 import contextlib
 import ctypes
+import os
 import sys
 from pathlib import Path
+
+
+def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that this process may use, by its affinity and its container's limit."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = map(int, limit.read_text().split())
+    except (OSError, ValueError):  # no such file, or "max"
+        return own
+    return max(1, min(own, round(quota / period)))
 
 
 def free_bytes() -> float:

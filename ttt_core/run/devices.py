@@ -1,6 +1,7 @@
 """Which devices a run has, and how what they are told reaches them: one in this thread, several in threads of their own.
 
-In: `auto`, `cpu`, `cpu:2`, `cuda`, `cuda:0,1`, or `ray://HOST:PORT` of a cluster. Out: a backend with `names`, `begin`,
+In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1`, or
+`ray://HOST:PORT` of a cluster. Out: a backend with `names`, `begin`,
 `ended`, `close`. Ray is imported only for a cluster. Not here: what a device does (`supervise.py`).
 """
 
@@ -16,11 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ttt_core.errors import InputError
+from ttt_core.model import host
 from ttt_core.run import environment
 from ttt_core.run.supervise import Device, Outcome
 
 POLL_S = 0.1
 CLOSE_S = 10.0  # a worker that has not ended by then hangs in the kernel, and is left to it
+SMALL_BYTES = 2**28  # of weights: two workers of one thread solve half as much again as one of two threads
+WORKER_BYTES = 3 * 2**30  # that a worker with a small model takes at most
+MOST_WORKERS = 16
 SPEC = re.compile(r"auto|cpu(:(?P<n>[1-9][0-9]?))?|cuda(:(?P<ids>[0-9]+(,[0-9]+)*))?|ray://\S+")
 
 
@@ -33,16 +38,22 @@ class Place:
     environ: dict = field(default_factory=dict)
 
 
-def places(spec: str, environ: Mapping[str, str]) -> tuple[Place, ...]:
-    """The devices of this machine that `spec` names; InputError unless it names some. A cluster has none here."""
+def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Place, ...]:
+    """The devices of this machine that `spec` names; InputError unless it names some. A cluster has none here.
+
+    workers: on the CPU, where `spec` does not say.
+    """
     if not (match := SPEC.fullmatch(spec)):
         raise InputError(f"devices {spec}: give auto, cpu, cpu:N, cuda, cuda:0,1 or ray://HOST:PORT")
     if spec.startswith("ray://"):
         return ()
-    if match["n"]:
-        share = max(1, (os.cpu_count() or 1) // int(match["n"]))
-        threads = {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(share)), "CUDA_VISIBLE_DEVICES": ""}
-        return tuple(Place(f"cpu:{i}", "cpu", threads) for i in range(int(match["n"])))
+    is_cpu = spec == "cpu" or (spec == "auto" and not has_driver(environ))
+    if match["n"] or (is_cpu and workers > 1):
+        n = int(match["n"] or workers)
+        threads = environ.get("OMP_NUM_THREADS", str(max(1, host.cores() // n)))
+        return tuple(
+            Place(f"cpu:{i}", "cpu", {"OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}) for i in range(n)
+        )
     if match["ids"]:
         ids = _named(spec, match["ids"].split(","), environ)
     else:
@@ -50,6 +61,19 @@ def places(spec: str, environ: Mapping[str, str]) -> tuple[Place, ...]:
     if not ids or (spec == "auto" and len(ids) == 1):
         return (Place(spec, spec),)  # its worker decides what that is
     return tuple(Place(f"cuda:{i}", "cuda", {"CUDA_VISIBLE_DEVICES": shown}) for i, shown in ids.items())
+
+
+def cpu_workers(model: Path, tasks: int) -> int:
+    """Workers that the model in folder `model` is run with on this CPU for so many tasks: one a core if it is small, and one else."""
+    size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    if not 0 < size <= SMALL_BYTES:
+        return 1
+    return max(1, int(min(host.cores(), tasks, MOST_WORKERS, host.free_bytes() // WORKER_BYTES)))
+
+
+def has_driver(environ: Mapping[str, str]) -> bool:
+    """Whether a GPU may be here, if only one of which `nvidia-smi` knows nothing."""
+    return bool(visible_gpus(environ)) or (Path("/dev/nvidiactl").exists() and "CUDA_VISIBLE_DEVICES" not in environ)
 
 
 def _named(spec: str, numbers: list[str], environ: Mapping[str, str]) -> dict[str, str]:
@@ -167,13 +191,13 @@ class _Post:
 
 @contextlib.contextmanager
 def opened(
-    spec: str, setup: Mapping, run_dir: Path, stopped: Callable[[], bool], show: Callable[[str], None]
+    spec: str, setup: Mapping, run_dir: Path, stopped: Callable[[], bool], show: Callable[[str], None], workers: int = 1
 ) -> Iterator:
     """The backend for `spec`; its workers and all else that it started are gone when the context ends.
 
-    stopped: whether a signal came. show: called with each stage of the work of a single device.
+    stopped: whether a signal came. show: called with each stage of the work of a single device. workers: see `places`.
     """
-    found = places(spec, os.environ)
+    found = places(spec, os.environ, workers)
     if len(found) == 1:
         backend = Here(found[0], setup, run_dir, stopped, show)
     else:

@@ -66,7 +66,7 @@ class _State:
 
 
 def solve_all(work: Work, backend) -> str:
-    """Give every task without an ok record its turn, then those in doubt a second one; returns why tasks were left."""
+    """Give every task without an ok record its turn, then those in doubt further ones; returns why tasks were left."""
     state = _State(*scheduled(work, len(backend.names)))
     while True:
         left_s = work.budget.left_s(time.monotonic())
@@ -150,8 +150,8 @@ def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None
     config, seed = work.config, work.seed
     if turn.smaller:
         config = passes.smaller(config)
-    if turn.number == 2:
-        config, seed = passes.wider(config), seed + 1  # other views
+    if turn.number > 1:
+        config, seed = passes.wider(config), seed + turn.number - 1  # other views, another adaptation
     kill_s = min(turn.seconds + work.limits.grace_s, work.budget.hard_stop - now)
     tasks = tuple(work.tasks[task_id] for task_id in state.together.get(turn.task_id, (turn.task_id,)))
     job = Job(tasks, config, seed, turn.seconds, kill_s)
@@ -192,8 +192,9 @@ def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, u
 def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told: dict, is_system: bool) -> None:
     """Keep what a turn brought for a task, or give the task the turn that follows from it. told: notes on the turn."""
     used_s = told["used_s"]
-    if turn.number == 2:
-        record = _second(work, work.records[result.task_id], result, told)
+    if turn.number > 1:
+        record = _further(work, work.records[result.task_id], result, told)
+        _doubt(work, state.schedule, record)
     else:
         record = dataclasses.replace(result, notes=result.notes | told | ({"smaller": True} if turn.smaller else {}))
         if is_system and not turn.smaller:
@@ -209,17 +210,18 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
     work.keep(record.task_id, record, used_s)
 
 
-def _second(work: Work, first: TaskResult, second: TaskResult, told: dict) -> TaskResult:
-    """The record after a second pass: merged, or the first one where the second failed; seconds are those of both."""
-    told |= {name: round(told[name] + first.notes.get(name, 0.0), 3) for name in ("planned_s", "used_s")}
-    if second.status != "ok":
-        return dataclasses.replace(first, notes=first.notes | told | {"second": second.reason})
-    record = passes.merged(first, second, work.tasks[first.task_id], work.config.vote.selector)
-    return dataclasses.replace(record, notes=second.notes | told)
+def _further(work: Work, before: TaskResult, result: TaskResult, told: dict) -> TaskResult:
+    """The record after a further pass: merged, or the one before where the pass failed; seconds are those of all."""
+    told |= {name: round(told[name] + before.notes.get(name, 0.0), 3) for name in ("planned_s", "used_s")}
+    if result.status != "ok":
+        return dataclasses.replace(before, notes=before.notes | told | {"second": result.reason})
+    record = passes.merged(before, result, work.tasks[before.task_id], work.config.vote.selector)
+    return dataclasses.replace(record, notes=result.notes | told)
 
 
 def _doubt(work: Work, schedule: Schedule, record: TaskResult) -> None:
-    if record.notes.get("passes", 1) < work.config.second.passes:
+    number = record.notes.get("passes", 1) + 1
+    if number <= work.config.second.passes:
         doubt = passes.doubt(record, work.config.second)
         if doubt is not None:
-            schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0))
+            schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0), number)

@@ -118,7 +118,8 @@ def run(
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
             work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
-            with fleet.opened(devices, setup, run_dir, lambda: bool(caught), bar.set_postfix_str) as backend:
+            workers, stopped_by = fleet.cpu_workers(Path(model), len(chosen)), lambda: bool(caught)
+            with fleet.opened(devices, setup, run_dir, stopped_by, bar.set_postfix_str, workers) as backend:
                 try:
                     stopped = solve_all(work, backend)
                 except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other

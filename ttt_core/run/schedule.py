@@ -1,7 +1,7 @@
 """Which task comes next, how long it may take, and what it is expected to cost. No clock, no device, no process.
 
 In: costs in tokens, the time now and the time left, and how long finished turns took. Out: turns. First every task has
-a turn; then the time that is left goes to the tasks in doubt, those first whose answer is least probable.
+a turn; then the time that is left goes to the tasks in doubt, those first whose answer is least probable, again and again.
 
 The three cheapest come first, to measure the pace soon. Then longest first, for that ends many devices at the same
 moment; but cheapest first where the pace says that the time is too short for all: small tasks are solved most often and
@@ -36,7 +36,7 @@ def cost(task: Task, config: Config) -> float:
 
 @dataclass(frozen=True)
 class Turn:
-    """One try at a task. number: 1, or 2 for a second pass. smaller: after a system failure. seconds: until its deadline."""
+    """One try at a task. number: 1, or that of a further pass. smaller: after a system failure. seconds: until its deadline."""
 
     task_id: str
     number: int
@@ -77,7 +77,7 @@ class Schedule:
     fresh: deque = field(default_factory=deque)  # cheapest left
     later: deque = field(default_factory=deque)  # those that failed, in this run or an earlier one
     again: deque = field(default_factory=deque)  # (task id, device that failed at it): next, with a smaller profile
-    doubted: list = field(default_factory=list)  # heap of (-doubt, task id, seconds of the first turn)
+    doubted: list = field(default_factory=list)  # heap of (number of the turn, -doubt, task id, seconds of those before)
     first_left: float = 0.0  # tokens of the three queues
     second_left: float = 0.0  # tokens of the heap
     running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
@@ -91,9 +91,9 @@ class Schedule:
             queue.extend(sorted(ids, key=lambda task_id: (self.costs[task_id], task_id)))
             self.first_left += sum(self.costs[task_id] for task_id in ids)
 
-    def doubt(self, task_id: str, doubt: float, first_s: float) -> None:
-        """Let a task that took `first_s` seconds wait for a second turn. doubt: the larger, the sooner."""
-        heapq.heappush(self.doubted, (-doubt, task_id, first_s))
+    def doubt(self, task_id: str, doubt: float, used_s: float, number: int = 2) -> None:
+        """Let a task that took `used_s` seconds wait for its turn `number`. doubt: the larger, the sooner among these."""
+        heapq.heappush(self.doubted, (number, -doubt, task_id, used_s))
         self.second_left += self.second_costs[task_id]
 
     def unbegun(self) -> int:
@@ -101,9 +101,9 @@ class Schedule:
         return len(self.fresh) + len(self.later) + len(self.again)
 
     def has_turn(self, left_s: float) -> bool:
-        """Whether a free device would get something to do; drops the second turns that no longer fit."""
-        while self.doubted and not self.unbegun() and self.doubted[0][2] > left_s:
-            self.second_left -= self.second_costs[heapq.heappop(self.doubted)[1]]
+        """Whether a free device would get something to do; drops the further turns that no longer fit."""
+        while self.doubted and not self.unbegun() and self.doubted[0][3] > left_s:
+            self.second_left -= self.second_costs[heapq.heappop(self.doubted)[2]]
         return left_s > 0 and bool(self.unbegun() or self.doubted)
 
     def turn(self, device: str, now: float, left_s: float, devices: int) -> Turn | None:
@@ -147,11 +147,11 @@ class Schedule:
         return Turn(task_id, 1, smaller, self._limited(seconds, tokens, left_s), tokens)
 
     def _second(self, share: float, left_s: float) -> Turn:
-        _, task_id, first_s = heapq.heappop(self.doubted)
+        number, _, task_id, used_s = heapq.heappop(self.doubted)
         tokens = self.second_costs[task_id]
         seconds = share * tokens / self.second_left
         self.second_left -= tokens
-        return Turn(task_id, 2, False, max(first_s, self._limited(seconds, tokens, left_s)), tokens)
+        return Turn(task_id, number, False, max(used_s, self._limited(seconds, tokens, left_s)), tokens)
 
     def _limited(self, seconds: float, tokens: float, left_s: float) -> float:
         expected = self.pace.expected_s(tokens)
