@@ -236,13 +236,20 @@ def _chosen(spec: str, solutions: Path, truths: dict) -> tuple[str, ...]:
 
 
 def _of_run(run_dir: Path) -> tuple[list[str] | None, str]:
-    """The tasks of the run that wrote the submission, and how to call them; (None, "") where it took all, or no run."""
+    """The tasks of the run that wrote the submission, and how to call them; (None, "") where there is no run."""
     from ttt_core.run import receipt
 
     told = receipt.read(run_dir)
-    if told is None or told["selection"] is None:
+    if told is None:
         return None, ""
-    rule = "those with the fewest cells" if told["selection"].strip().isdigit() else f"selected by {told['selection']}"
+    selection = (told["selection"] or "").strip()
+    rule = (
+        "those with the fewest cells"
+        if selection.isdigit()
+        else f"selected by {selection}"
+        if selection
+        else "all of its file"
+    )
     return list(told["tasks"]), f"the {len(told['tasks'])} tasks of this run ({rule})"
 
 

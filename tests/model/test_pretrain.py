@@ -193,6 +193,8 @@ def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
         ("--width 30 --heads 2", "width 30, heads 2: .* give --width 32"),  # 15 channels a head
         ("--width 8 --heads 4", "width 8, heads 4: .* give --width 16"),
         ("--layers 0", "layers 0: give --layers 1 or more"),
+        ("--batch-tokens 0", "batch_tokens 0: give --batch-tokens 1 or more"),
+        ("--lr -1", "lr -1.0: give --lr a positive number"),
         ("--heads -1", "heads -1: give"),
     ],
 )

@@ -111,6 +111,11 @@ def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):
     assert told.startswith("scored on the 2 tasks of this run (those with the fewest cells); the solutions file")
     assert "2/2" in told
     assert "outputs solved  1/2" in score("--tasks a,c") and "1/1" in score("--tasks 1")
+    assert main(f"{SOLVE.replace('--out out', '--out all')}".split()) == 0
+    (place / "more.json").write_text(json.dumps(json.loads((place / "solutions.json").read_text()) | {"z": [[[1]]]}))
+    capfd.readouterr()
+    assert main("score all/submission.json more.json".split()) == 0  # of a file that holds other tasks too
+    assert capfd.readouterr().out.startswith("scored on the 3 tasks of this run (all of its file)")
     (place / "out" / "run.json").unlink()
     assert "outputs solved  2/3" in score() and "scored on" not in score()
     (place / "challenges.json").unlink()

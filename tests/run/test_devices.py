@@ -9,14 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.processes import running
+from ttt_core.arc.tasks import Pair, Task
+from ttt_core.config import Config
 from ttt_core.errors import InputError
 from ttt_core.model import host
 from ttt_core.run import devices
 from ttt_core.run.devices import places
-from ttt_core.run.supervise import Outcome
+from ttt_core.run.supervise import Job, Outcome
 
 FAULTS = Path(__file__).parents[1] / "faults"
 
@@ -70,8 +73,12 @@ def test_workers_of_a_small_model_are_as_many_as_cores_tasks_and_memory_allow(
 def test_a_containers_limit_counts(told, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     (tmp_path / "cpu.max").write_text(told)
-    assert host.cores(tmp_path / "cpu.max") == cores
-    assert host.cores(tmp_path / "none") == 3
+    assert host.cores(tmp_path) == cores
+    (tmp_path / "old" / "cpu").mkdir(parents=True)
+    assert host.cores(tmp_path / "old") == 3
+    (tmp_path / "old/cpu/cpu.cfs_quota_us").write_text(told.split()[0].replace("max", "-1") if told else "-1")
+    (tmp_path / "old/cpu/cpu.cfs_period_us").write_text("100000")
+    assert host.cores(tmp_path / "old") == cores
 
 
 def test_each_gpu_is_alone_and_threads_are_shared_out():
@@ -144,11 +151,13 @@ def test_a_device_that_does_not_answer_is_replaced_and_what_it_says_later_is_not
         assert [(name, outcome.reason) for name, outcome in told] == [("cpu:0", "1")]
         Slow.made[0].released.set()
         assert Slow.made[0].ended.wait(10) and not any(backend.ended() for _ in range(3))
-        backend.begin("cpu:0", "solve", None, 20.0)
-        with pytest.raises(ZeroDivisionError):
-            for _ in range(100):
-                backend.ended()
-    assert Slow.made[1].ended.wait(10)
+        task = Task("t", (), (Pair(np.zeros((1, 1), np.uint8)),))
+        backend.begin("cpu:0", "solve", Job((task,), Config(), 0, 1.0, 1.0), 20.0)
+        backend.begin("cpu:1", "start", 1.0, 20.0)
+        told = dict(backend.ended() + backend.ended())  # both, however late they are asked for
+        assert told["cpu:1"].kind == "ready" and told["cpu:0"].is_system and not told["cpu:0"].is_alive
+        assert "failed (ZeroDivisionError: a fault" in told["cpu:0"].results[0].reason
+    assert all(device.ended.wait(10) for device in Slow.made)
 
 
 # Two devices in runs

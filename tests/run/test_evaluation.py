@@ -32,7 +32,7 @@ def rows(tmp_path):
     settings = {"config": Config(), "budget_s": 0.0, "progress": False}
     run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
     for name, attempts, found in (("a", (FAR, TRUTH), TRUTH), ("b", (FAR, NEAR), TRUTH), ("c", (NEAR, FAR), NEAR)):
-        told = TaskResult(name, "ok", attempts=(attempts,), candidates=((candidate(found),),), seconds={"adapt": 2.0})
+        told = TaskResult(name, "ok", attempts=(attempts,), candidates=((candidate(found),),), notes={"used_s": 2.0})
         store.write_record(tmp_path / "run", told)
     run(tmp_path / "challenges.json", tmp_path / "model", tmp_path / "run", **settings)
     return evaluation.outcomes(tmp_path / "run", {name: (TRUTH,) for name in "abcd"})

@@ -67,8 +67,27 @@ def test_score_states_and_probabilities_are_the_runs(finished):
     assert "1 of 1 solved" in part(html, "a") and "0 of 1 solved" in part(html, "b") and "skipped" in part(html, "c")
     assert "p = 0.37" in part(html, "a") and "1 of 2 views" in part(html, "a") and "3.8 s" in part(html, "a")
     assert part(html, "a").count('class="right"') == 2  # the attempt and the candidate
+    assert "A green frame is right" in html and "2 passes" in part(html, "a")
     without = write_report(finished / "run").read_text()
-    assert "solution" not in part(without, "a") and 'class="right"' not in part(without, "a")
+    assert (
+        "A green frame" not in without
+        and "solution" not in part(without, "a")
+        and 'class="right"' not in part(without, "a")
+    )
+
+
+def test_solutions_of_other_tasks_are_refused(finished):
+    (finished / "other.json").write_text(json.dumps({"z": [RIGHT.tolist()]}))
+    with pytest.raises(InputError, match="other.json: hold none of this run's tasks"):
+        write_report(finished / "run", finished / "other.json")
+
+
+def test_how_far_a_task_was_adapted_and_that_nothing_was_found_is_told(finished):
+    notes = {"steps": 0, "ended": "no sequence is short enough"}
+    record = TaskResult("b", "ok", "", ((WRONG, RIGHT),), ((),), ("x",), {"adapt": 1.0}, notes=notes)
+    store.write_record(finished / "run", record)
+    told = part(write_report(finished / "run").read_text(), "b")
+    assert "0 steps, no sequence is short enough, no candidate found" in told
 
 
 def test_each_device_has_a_bar_of_its_tasks(finished):

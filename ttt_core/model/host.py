@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 
 
-def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use, by its affinity and its container's limit."""
+def cores(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use, by its affinity and its container's limit (control groups of version 1 or 2)."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = map(int, limit.read_text().split())
-    except (OSError, ValueError):  # no such file, or "max"
-        return own
-    return max(1, min(own, round(quota / period)))
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            quota, period = map(int, " ".join((root / file).read_text() for file in files).split())
+            if quota > 0:
+                return max(1, min(own, round(quota / period)))
+    return own
 
 
 def free_bytes() -> float:

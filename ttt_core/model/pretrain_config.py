@@ -44,9 +44,12 @@ class PretrainConfig:
             raise InputError(f"budget {self.budget_s} s, piece {self.piece_s} s: give a positive number of seconds")
         if self.colors not in COLOR_RULES:
             raise InputError(f"colors {self.colors}: choose one of {', '.join(COLOR_RULES)}")
-        for name in ("width", "layers", "heads", "original_views"):
+        for name in ("width", "layers", "heads", "original_views", "batch_tokens", "max_tokens"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} {getattr(self, name)}: give --{name.replace('_', '-')} 1 or more")
+        for name in ("muon_lr", "lr", "vector_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} {getattr(self, name)}: give --{name.replace('_', '-')} a positive number")
         head, rest = divmod(self.width, self.heads)
         if rest or head % 2 or head < 4:  # rows and columns turn a pair of channels each, see gridlm.axis_dims
             raise InputError(

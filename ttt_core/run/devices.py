@@ -148,14 +148,18 @@ class Several:
 
     def ended(self) -> list[tuple[str, Outcome]]:
         """What ended within the next moment."""
-        told = []
+        told, wait_s = [], POLL_S
         with contextlib.suppress(queue.Empty):
-            post, outcome = self.done.get(timeout=POLL_S)
-            if self.posts.get(post.name) is post:
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            while True:
+                post, outcome = self.done.get(timeout=wait_s)
+                wait_s = 0.0
+                if self.posts.get(post.name) is not post:
+                    continue
+                method, argument, _ = self.waiting.pop(post.name)
+                if isinstance(outcome, Exception):
+                    del self.posts[post.name]
+                    outcome = Outcome.unheard(method, argument, f"failed ({type(outcome).__name__}: {outcome})")
                 told.append((post.name, outcome))
-                del self.waiting[post.name]
         for name in [name for name, (*_, at) in self.waiting.items() if time.monotonic() > at]:
             method, argument, _ = self.waiting.pop(name)
             self.posts.pop(name).inbox.put(None)
@@ -167,8 +171,9 @@ class Several:
         self.closing.set()
         for post in self.posts.values():
             post.inbox.put(None)
+        until = time.monotonic() + CLOSE_S
         for post in self.posts.values():
-            post.thread.join(CLOSE_S)
+            post.thread.join(max(0.0, until - time.monotonic()))
 
 
 class _Post:
@@ -184,7 +189,7 @@ class _Post:
             while call := self.inbox.get():
                 method, argument = call
                 done.put((self, getattr(self.device, method)(argument)))
-        except BaseException as error:
+        except Exception as error:
             done.put((self, error))
         self.device.end()
 

@@ -224,4 +224,4 @@ def _doubt(work: Work, schedule: Schedule, record: TaskResult) -> None:
     if number <= work.config.second.passes:
         doubt = passes.doubt(record, work.config.second)
         if doubt is not None:
-            schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0), number)
+            schedule.doubt(record.task_id, doubt, record.notes.get("used_s", 0.0) / (number - 1), number)

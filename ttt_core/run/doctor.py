@@ -7,14 +7,13 @@ process, so that a broken CUDA installation is a line in the table and not a cra
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.version import Version
 
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import preset
@@ -86,17 +85,22 @@ def _package(name: str) -> Check:
     version = environment.version(name)
     if version == "absent":
         return Check(name, version, f"not installed; pip install -r requirements.txt (at least {_dotted(LEAST[name])})")
-    number = Version(version).release[:2]
+    number = _release(version)
     if number < LEAST[name] or number >= BELOW.get(name, (999,)):
         bound = f">={_dotted(LEAST[name])}" + (f",<{_dotted(BELOW[name])}" if name in BELOW else "")
         return Check(name, version, f"does not fit; pip install '{name}{bound}'")
     return Check(name, version)
 
 
+def _release(version: str) -> tuple[int, ...]:
+    """(5, 1) of "5.1.0rc1+cpu"."""
+    return tuple(int(re.match(r"\d+", part)[0]) for part in version.split(".")[:2])
+
+
 def _torchao() -> Check:
     """On Kaggle and Colab 0.10: with it PEFT's LoRA raises ImportError; ours uses neither."""
     version = environment.version("torchao")
-    is_old = version != "absent" and Version(version).release[:2] < (0, 16)
+    is_old = version != "absent" and _release(version) < (0, 16)
     return Check("torchao", f"{version}; PEFT's LoRA fails with it, this one does not use it" if is_old else version)
 
 

@@ -48,7 +48,7 @@ def outcomes(run_dir: str | Path, truths: Mapping[str, Sequence[np.ndarray]]) ->
             candidates = record.candidates[index] if record and record.candidates else ()
             solved = any(metric.grids_equal(grid, truth) for grid in grids)
             is_found = solved or any(metric.grids_equal(c.grid, truth) for c in candidates)
-            seconds = sum(record.seconds.values()) if record else 0.0
+            seconds = told["tasks"][task_id].get("used_s") or 0.0
             status = told["tasks"][task_id]["status"]
             near = share_right(best, truth)
             found.append(Outcome(task_id, index, status, solved, is_found, best, near, len(candidates), seconds))

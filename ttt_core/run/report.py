@@ -17,6 +17,7 @@ from ttt_core.arc import metric, submission
 from ttt_core.arc.draw import COLORS
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
+from ttt_core.errors import InputError
 from ttt_core.run import receipt, store
 
 NAME = "report.html"
@@ -34,11 +35,14 @@ def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Pa
     answers = submission.read(run_dir / "submission.json")
     truths = metric.read_solutions(solutions) if solutions else {}
     tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
+    if solutions and not truths.keys() & told["tasks"].keys():
+        raise InputError(f"solutions {solutions}: hold none of this run's tasks; give those of {told['challenges']}")
     longest = max([sum(r.seconds.values()) for r in records.values()] + [1e-9])
     table = {task.id: told["tasks"][task.id] for task in tasks}
     page = {
         "title": f"Run {run_dir.resolve().name}",
         "score": _score(answers, truths, tasks),
+        "judged": bool(truths),
         "facts": _facts(told),
         "stages": list(STAGES.items()),
         "devices": _devices(table),
@@ -78,11 +82,19 @@ def _score(answers: dict, truths: Mapping, tasks: list[Task]) -> list[str]:
 def _facts(told: dict) -> list[tuple[str, str]]:
     """What a reader asks first about a run."""
     n, budget, identity = told["counts"], told["budget"], told["identity"]
+    method = identity["config.adapt.method"]
     return [
         ("tasks", f"{n['selected']} selected: {n['ok']} ok, {n['failed']} failed, {n['skipped']} skipped"),
-        ("time", f"{budget['used_s']:.0f} s of {budget['seconds']:.0f} s {told['stopped']}"),
+        (
+            "time",
+            f"{budget['used_s']:.0f} s of {budget['seconds']:.0f} s in the last call; {told['stopped'] or 'done'}",
+        ),
         ("model", f"{Path(told['model']).name}, sha256 {identity['model_sha256'][:12]} {told['model_note']}"),
-        ("adaptation", f"{identity['config.adapt.method']}, at most {identity['config.adapt.steps']} steps"),
+        (
+            "adaptation",
+            "none" if method == "none" else f"{method}, at most {identity['config.adapt.steps']} steps in a first pass",
+        ),
+        ("seed", f"{identity['seed']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in told["versions"].items())),
     ]
 
@@ -99,7 +111,7 @@ def _task(task: Task, row: Mapping, record: TaskResult | None, answers: list, tr
         "id": task.id,
         "state": state,
         "told": told,
-        "reason": row["reason"],
+        "reason": row["reason"] or (_how(record) if record else ""),
         "seconds": f"{sum(seconds.values()):.1f} s" if seconds else "",
         "bar": [(f"{100 * seconds.get(name, 0) / longest:.2f}", color) for name, color in STAGES.items()],
         "train": [(_picture(pair.input), _picture(pair.output)) for pair in task.train],
@@ -113,6 +125,15 @@ def _task(task: Task, row: Mapping, record: TaskResult | None, answers: list, tr
             for i, pair in enumerate(task.test)
         ],
     }
+
+
+def _how(record: TaskResult) -> str:
+    """What an ok record alone does not say: how far the last pass was adapted, how many there were, and what was not found."""
+    notes = record.notes
+    told = [f"{notes['steps']} steps"] if notes.get("steps") is not None else []
+    told += [notes["ended"]] if notes.get("ended") else []
+    told += [f"{notes['passes']} passes"] if notes.get("passes", 1) > 1 else []
+    return ", ".join(told + (["no candidate found"] if not all(record.candidates) else []))
 
 
 def _right(answer: Mapping, truth, index: int) -> list[bool]:

@@ -77,7 +77,7 @@ class Schedule:
     fresh: deque = field(default_factory=deque)  # cheapest left
     later: deque = field(default_factory=deque)  # those that failed, in this run or an earlier one
     again: deque = field(default_factory=deque)  # (task id, device that failed at it): next, with a smaller profile
-    doubted: list = field(default_factory=list)  # heap of (number of the turn, -doubt, task id, seconds of those before)
+    doubted: list = field(default_factory=list)  # heap of (number of the turn, -doubt, task id, seconds of one before)
     first_left: float = 0.0  # tokens of the three queues
     second_left: float = 0.0  # tokens of the heap
     running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
@@ -92,7 +92,7 @@ class Schedule:
             self.first_left += sum(self.costs[task_id] for task_id in ids)
 
     def doubt(self, task_id: str, doubt: float, used_s: float, number: int = 2) -> None:
-        """Let a task that took `used_s` seconds wait for its turn `number`. doubt: the larger, the sooner among these."""
+        """Let a task that took `used_s` seconds a turn wait for its turn `number`. doubt: the larger, the sooner among these."""
         heapq.heappush(self.doubted, (number, -doubt, task_id, used_s))
         self.second_left += self.second_costs[task_id]
 

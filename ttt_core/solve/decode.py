@@ -27,6 +27,7 @@ Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-p
 PADDING, GPU_PADDING = 32, 2048  # padded tokens that take about as long as one more pass
 SLACK = 64  # columns that a compacted cache may grow by before it is looked at again
 PACED = 8  # levels after which the time that they took says whether the rest will end by the deadline
+NARROWED = 0.5  # where less than this share will be in time, each query keeps one branch before queries are cut
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Frontier:
     asked: (Q,) number of each query in its batch; used: (Q,) columns in use; spent: (Q,) tokens visited so far.
     owner: (R,) place in `asked`; total: (R,) log-prob; tokens: (R, depth); entry: (R,) in the drafts, the last one off
     them; sees: bool (R, S), the columns of its prefix and its tokens; logprobs: (R, V) of the next token.
-    look_at: columns in use at which the cache is compacted. hurried: it is a part that others wait for, time being short.
+    look_at: columns in use at which the cache is compacted. hurried: time is short for it.
     """
 
     prefixes: Prefixes
@@ -86,16 +87,16 @@ def search(
     first: int = 0,
     kept: list | None = None,
     counts: Counter | None = None,
-    last: float = -np.inf,
+    last: float = -math.inf,
 ) -> Iterator[tuple[int, list[Answer]]]:
     """(query, its answers, most probable first), batch by batch.
 
     drafts: token ids of answers to try first in a query that is none of the `first`, asked when its batch begins; they
     change the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft",
-    "search", and "search_unshared", what the same search takes without a cache. last: until then a batch without an
-    answer goes on after the deadline (both monotonic seconds).
+    "search", and "search_unshared", what the same search takes without a cache. last: until then the search goes
+    on after the deadline for a first answer (both monotonic seconds).
     """
-    counts = Counter() if counts is None else counts
+    counts, without = Counter() if counts is None else counts, last
     for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept, None, deadline):
         if time.monotonic() >= deadline:
             return
@@ -106,7 +107,8 @@ def search(
         tried = [[ids for ids in own if len(ids) <= most] for own, most in zip(tried, room, strict=True)]
         table = _drafts(model, prefixes, tried, config.batch_tokens, counts)
         expected = np.array([query.expected for query in asked])
-        found = _search(model, prefixes, table, bounds, expected, config, (deadline, last), counts)
+        found = _search(model, prefixes, table, bounds, expected, config, (deadline, without), counts)
+        without = None if any(found) else without
         for i, answers in zip(part, found, strict=True):
             yield i, sorted(answers, key=lambda answer: (-answer[1], answer[0].tobytes()))
 
@@ -144,38 +146,49 @@ def _search(
 ) -> list[list[Answer]]:
     """One batch of queries. It is searched in parts where its branches outgrow twice the batch's tokens.
 
-    So too where, at the pace of its last levels, answers of the `expected` tokens (Q,) would end after the deadline: as
-    many of the first queries go on as will be in time, the others wait. One query that is late by itself keeps its most
-    probable branch alone; and until a query has an answer, the most probable branch of each goes on below the floor.
+    until: the deadline, and until when it goes on without an answer, or None where there are answers already. Where at the
+    pace of its last levels answers of the `expected` tokens (Q,) would end after the deadline, it hurries: each query keeps
+    its most probable branch alone where much is missing; on a CPU, where fewer queries are faster, as many of the first go
+    on as will be in time, the others wait; and until there is an answer, the best branches go on below the floor.
     """
     found: list[list[Answer]] = [[] for _ in range(len(prefixes))]
     counts["search_unshared"] += int(prefixes.lengths.sum())
     most, (deadline, last) = 2 * config.batch_tokens, until
     fronts, pace = [_start(model, prefixes, drafts, most)], _Pace(deadline)
-    while fronts and time.monotonic() < (deadline if any(found) else max(deadline, last)):
-        front = _level(model, fronts.pop(), drafts, bounds, config, found, counts)
+    while fronts and time.monotonic() < (deadline if last is None or any(found) else max(deadline, last)):
+        needs_any = fronts[-1].hurried and last is not None and not any(found)
+        front = _level(model, fronts.pop(), drafts, bounds, config, found, needs_any, counts)
         if front is None:
             pace = _Pace(deadline)
             continue
         share = pace.share(int(expected[front.asked].max()) - front.tokens.shape[1])
         if share < 1:
-            alone = len(front.asked) == 1
-            front = replace(front, hurried=True, spent=np.full(1, config.max_tokens) if alone else front.spent)
+            front, share = _hurried(model, front, config, share)
         parts = _compacted(front, drafts, most, share)
         fronts += reversed(parts)
         pace = pace if len(parts) == 1 else _Pace(deadline)
     return found
 
 
+def _hurried(model, front: Frontier, config: DecodeConfig, share: float) -> tuple[Frontier, float]:
+    """A front that is late, and the share of its queries to go on with."""
+    is_cpu, is_narrow = model.device.type == "cpu", len(np.unique(front.owner)) == len(front.owner)
+    if not is_narrow and (share < NARROWED or not is_cpu or len(front.asked) == 1):
+        return replace(front, hurried=True, spent=np.full(len(front.asked), config.max_tokens)), 1.0
+    return replace(front, hurried=True), share if is_cpu else 1.0
+
+
 class _Pace:
     """How fast a front goes, against a deadline in monotonic seconds."""
 
     def __init__(self, deadline: float):
-        self.deadline, self.levels, self.since = deadline, 0, time.monotonic()
+        self.deadline, self.levels, self.since = deadline, -1, time.monotonic()
 
     def share(self, ahead: int) -> float:
         """Asked after every level: the share of the `ahead` next ones that fits the time, looked at every PACED levels, else 1."""
         self.levels += 1
+        if self.levels == 0:  # what the first one takes, new shapes take
+            self.since = time.monotonic()
         if self.levels < PACED or math.isinf(self.deadline):
             return 1.0
         now = time.monotonic()
@@ -196,18 +209,21 @@ def _start(model: LoadedModel, prefixes: Prefixes, drafts: Drafts, most: int) ->
 
 
 def _level(
-    model, front: Frontier, drafts: Drafts, bounds: Limits, config: DecodeConfig, found: list, counts: Counter
+    model, front: Frontier, drafts: Drafts, bounds: Limits, config: DecodeConfig, found: list, needs_any: bool, counts
 ) -> Frontier | None:
-    """Every live branch a token further; None where none is left. Ended answers go into `found`."""
+    """Every live branch a token further; None where none is left. Ended answers go into `found`.
+
+    needs_any: the best branch of a query goes on below the floor.
+    """
     grammar, greedy = model.format.grammar, config.search == "greedy"
     allowed = grammar.allowed(front.state, bounds.take(front.asked[front.owner]))
     ahead = prefix.renormalised(front.logprobs, allowed) if config.logprobs == "renormalised" else front.logprobs
     scores = np.where(allowed, front.total[:, None] + ahead, -np.inf)  # (R, V)
-    goes_on = scores >= np.log(config.floor)
-    if greedy or front.hurried and not any(found):
-        best = _best(scores, front.owner, *np.nonzero(np.isfinite(scores)), np.ones(len(front.asked), np.int64))
-        goes_on &= not greedy
-        goes_on[best] = True
+    goes_on = np.zeros_like(allowed) if greedy else scores >= np.log(config.floor)
+    if greedy or needs_any:
+        goes_on[_best(scores, front.owner, *np.nonzero(np.isfinite(scores)), np.ones(len(front.asked), np.int64))] = (
+            True
+        )
     branch, token = np.nonzero(goes_on)
     ended = token == grammar.end
     for b in branch[ended]:

@@ -27,9 +27,8 @@ from ttt_core.solve.trie import Trie
 
 # Where at least this share of a cache's rows have new tokens, and few, reading all rows costs less than copying those.
 WHOLE, FEW = 0.25, 8
-CPU_READ = (
-    4096  # tokens of prefixes read at once on a CPU, where more are no faster: so a short time is not spent on reading
-)
+# Tokens of prefixes read at once on a CPU, where more are no faster: so a short time is not spent on reading.
+CPU_READ = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +85,7 @@ def batches(
     only: Iterable[int] | None = None,
     deadline: float = math.inf,
 ) -> Iterator[tuple[list[int], Prefixes]]:
-    """Indices of `queries` and their prefixes, at most `batch_tokens` padded tokens at once, on a CPU CPU_READ (at least one query).
+    """Indices of `queries`, in order, and their prefixes, at most `batch_tokens` padded tokens at once, on a CPU CPU_READ (at least one query).
 
     A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
     leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
@@ -103,10 +102,11 @@ def batches(
     keep = kept is not None and longest * len(queries) <= batch_tokens
     at_once = min(batch_tokens, CPU_READ) if model.device.type == "cpu" else batch_tokens
     for is_first in (True, False):
-        order = sorted((i for i in wanted if (i < first) == is_first), key=lambda i: len(queries[i].prefix))
+        order = [i for i in wanted if (i < first) == is_first]
         while order and time.monotonic() < deadline:
-            fits = sum((n + 1) * len(queries[i].prefix) <= at_once for n, i in enumerate(order))
-            part, order = sorted(order[: max(1, fits)]), order[max(1, fits) :]
+            widest = np.maximum.accumulate([len(queries[i].prefix) for i in order])
+            fits = max(1, int((widest * np.arange(1, len(order) + 1) <= at_once).sum()))
+            part, order = order[:fits], order[fits:]
             prefixes = read(model, [queries[i] for i in part], counts)
             if keep:
                 kept.append((part, prefixes))

@@ -223,8 +223,10 @@ def _rescored(
     given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
     is_cut = time.monotonic() >= deadline
     for place, values, own in zip(places, given, found_with, strict=True):
-        if is_cut and np.isnan(values).any():  # a view scores all or none, and what it did not find is below its floor
-            values = np.where(np.isnan(own), np.log(config.decode.floor), own)
+        if (
+            is_cut and np.isnan(values).any()
+        ):  # a view scores all or none; what it did not find is below its floor and that
+            values = np.where(np.isnan(own), np.nanmin([*own, np.log(config.decode.floor)]), own)
         for number in place.numbers:
             if number < n_views:
                 scores[place.task, place.index][:, number] = values
