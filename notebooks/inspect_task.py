@@ -44,7 +44,6 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would l
 
 from ttt_core import config
 from ttt_core.arc import augment, draw, metric, submission, tasks as puzzle
-from ttt_core.errors import InputError
 from ttt_core.model.access import resolve
 from ttt_core.model.load import load_model
 from ttt_core.run import environment, figures
@@ -54,8 +53,7 @@ from ttt_core.solve.task import share_of, solve_task
 environment.check_parameters(In)
 options = config.preset(preset, settings.split())
 (puzzled,) = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
-if not 1 <= test <= len(puzzled.test):
-    raise InputError(f"test {test}: task {puzzled.id} has {len(puzzled.test)} test inputs; count from 1")
+assert 1 <= test <= len(puzzled.test), f"test {test}: {puzzled.id} has {len(puzzled.test)} test inputs, from 1 on"
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format
 loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)
