@@ -80,6 +80,21 @@ def test_tasks_in_doubt_have_further_passes_turn_and_turn_about_each_with_a_seed
     assert [len(plan.records[name].candidates[0][0].logprobs) for name in ("t00", "t01")] == [3, 2]  # one pass failed
 
 
+@pytest.mark.parametrize(("first", "second", "kept"), [(0, 3, 1), (3, 3, 2), (0, 0, 2), (3, 0, 2)])
+def test_a_further_pass_whose_scoring_was_cut_changes_no_whole_one(first, second, kept):
+    plan, _, _ = work(config=Config(second=SecondConfig(passes=2)))
+
+    def unsure(name, job):
+        outcome = answer(job, logprob=-3.0)
+        cut = second if job.seed else first
+        results = tuple(dataclasses.replace(r, notes={"cut_views": cut} if cut else {}) for r in outcome.results)
+        return dataclasses.replace(outcome, results=results)
+
+    assert solve_all(plan, Backend(["x"], unsure)) == ""
+    assert {len(record.candidates[0][0].logprobs) for record in plan.records.values()} == {kept}
+    assert {record.notes["passes"] for record in plan.records.values()} == {2}
+
+
 def test_a_device_that_fails_seven_starts_is_retired_and_the_others_go_on():
     plan, kept, said = work()
     dead, ready = Outcome("dead", "load: no"), Outcome("ready", is_alive=True)
@@ -226,7 +241,9 @@ def test_a_shared_turn_that_fails_costs_the_task_at_fault_alone(is_system):
 
     assert solve_all(plan, Backend("x", solve)) == "" and {n for i, n in kept.items() if i != "t04"} == {1}
     assert {task_id for task_id, record in plan.records.items() if record.status != "ok"} == {"t04"}
-    again = 4 if is_system else 2  # t04 by itself, in the end once more, each time with the smaller profile if that may help
+    again = (
+        4 if is_system else 2
+    )  # t04 by itself, in the end once more, each time with the smaller profile if that may help
     assert {task_id: n for task_id, n in turns.items() if n > 1} == {"t03": 2, "t04": 1 + again, "t05": 2}
     assert "t03 and 2 more: decode: went wrong; each once more by itself" in said
 

@@ -130,7 +130,9 @@ def test_a_view_whose_scoring_was_cut_scores_all_candidates_or_none(monkeypatch)
 
     monkeypatch.setattr(task_module, "score", score)
     monkeypatch.setattr(time, "monotonic", lambda: 2.0 if ended[0] else 0.0)
-    cut = solve_task(model, task, config, seed=0, deadline=1.0).candidates[0]
+    record = solve_task(model, task, config, seed=0, deadline=1.0)
+    assert record.notes["cut_views"] > 0
+    cut = record.candidates[0]
     for view in unfound:
         below = [c.logprobs[view] for c in cut if view not in c.found_in]
         assert len(below) > 1 and np.allclose(below, np.log(1e-5))

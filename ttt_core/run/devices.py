@@ -1,8 +1,8 @@
 """Which devices a run has, and how what they are told reaches them: one in this thread, several in threads of their own.
 
 In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1`, or
-`ray://HOST:PORT` of a cluster. Out: a backend with `names`, `begin`,
-`ended`, `close`. Ray is imported only for a cluster. Not here: what a device does (`supervise.py`).
+`ray://HOST:PORT` of a cluster. Out: a backend with `names`, `begin`, `ended`, `close`. Ray is imported only for a cluster.
+Not here: what a device does (`supervise.py`).
 """
 
 import contextlib
@@ -68,7 +68,7 @@ def cpu_workers(model: Path, tasks: int) -> int:
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if not 0 < size <= SMALL_BYTES:
         return 1
-    return max(1, int(min(host.cores(), tasks, MOST_WORKERS, host.free_bytes() // WORKER_BYTES)))
+    return max(1, int(min(host.cores(), tasks, MOST_WORKERS, host.free_bytes() / WORKER_BYTES)))
 
 
 def has_driver(environ: Mapping[str, str]) -> bool:

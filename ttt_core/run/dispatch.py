@@ -211,10 +211,15 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
 
 
 def _further(work: Work, before: TaskResult, result: TaskResult, told: dict) -> TaskResult:
-    """The record after a further pass: merged, or the one before where the pass failed; seconds are those of all."""
+    """The record after a further pass: merged, or the one before where the pass failed; seconds are those of all.
+
+    So too where the clock cut the pass's scoring and not that of those before: what a view had no time to score counts as
+    little below its floor, which is far more than most candidates have.
+    """
     told |= {name: round(told[name] + before.notes.get(name, 0.0), 3) for name in ("planned_s", "used_s")}
-    if result.status != "ok":
-        return dataclasses.replace(before, notes=before.notes | told | {"second": result.reason})
+    is_whole = not before.notes.get("cut_views") and all(len(found) > 1 for found in before.candidates)
+    if result.status != "ok" or (is_whole and result.notes.get("cut_views")):
+        return dataclasses.replace(before, notes=before.notes | told | {"second": result.reason or "cut by the clock"})
     record = passes.merged(before, result, work.tasks[before.task_id], work.config.vote.selector)
     return dataclasses.replace(record, notes=result.notes | told)
 

@@ -1,6 +1,6 @@
 """What a task gets beside its first pass: a smaller profile after a system failure, a wider one where it is in doubt.
 
-Pure functions of configs and records; no torch. Not here: when a second pass is worth its time (`schedule.py`).
+Pure functions of configs and records; no torch. Not here: when a further pass is worth its time (`schedule.py`).
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ def smaller(config: Config) -> Config:
 
 
 def wider(config: Config) -> Config:
-    """The second pass's profile: more views, more steps, a lower floor.
+    """The profile of further passes: more views, more steps, a lower floor.
 
     The rate falls as the steps rise: their product decides how far the weights move, and further only learns the
     demonstrations by heart (kaggle_dataset/model/ABLATIONS.md).
@@ -67,7 +67,7 @@ def doubt(record: TaskResult, second: SecondConfig) -> float | None:
 
 
 def merged(first: TaskResult, second: TaskResult, task: Task, selector: str) -> TaskResult:
-    """One record of two passes: the candidates of both, each under the views of both, and a new vote.
+    """One record of a task's passes so far and a further one: the candidates of both, each under the views of both, and a new vote.
 
     A candidate that a pass did not find was not scored under its views, which is a log-prob of NaN.
     """

@@ -143,10 +143,10 @@ def answer_tasks(
         found = _decode(model, places, queries, config, deadline, kept, counts)
         decoded = time.monotonic()
         beat("rescore")
-        candidates = _rescored(model, places, queries, found, config, deadline, kept, counts)
+        candidates, cut = _rescored(model, places, queries, found, config, deadline, kept, counts)
     seconds = {"decode": decoded - clock, "rescore": time.monotonic() - decoded}
     seconds = {stage: round(took / len(tasks), 3) for stage, took in seconds.items()}
-    notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)}
+    notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)} | ({"cut_views": cut} if cut else {})
     if len(tasks) > 1:
         notes["together"] = len(tasks)
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -208,8 +208,11 @@ def _decode(
 
 def _rescored(
     model, places: list[Place], queries: list[Query], found: dict, config: Config, deadline: float, kept, counts
-) -> dict[tuple[int, int], tuple[Candidate, ...]]:
-    """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views."""
+) -> tuple[dict[tuple[int, int], tuple[Candidate, ...]], int]:
+    """Per task and test input its candidates, at most rescore.max_candidates, scored under the first rescore.views.
+
+    And how many views had no time to score them.
+    """
     best = {key: _most_found(own)[: config.rescore.max_candidates] for key, own in found.items()}
     n_views = min(config.rescore.views, config.decode.views)
     same_kind = config.decode.logprobs == config.rescore.logprobs
@@ -221,22 +224,21 @@ def _rescored(
         known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with[-1], strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
     given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
-    is_cut = time.monotonic() >= deadline
+    is_cut, cut = time.monotonic() >= deadline, 0
     for place, values, own in zip(places, given, found_with, strict=True):
-        if (
-            is_cut and np.isnan(values).any()
-        ):  # a view scores all or none; what it did not find is below its floor and that
-            values = np.where(np.isnan(own), np.nanmin([*own, np.log(config.decode.floor)]), own)
+        if is_cut and np.isnan(values).any():  # a view scores all or none: what it did not find is below what it found
+            values, cut = np.where(np.isnan(own), np.nanmin([*own, np.log(config.decode.floor)]), own), cut + 1
         for number in place.numbers:
             if number < n_views:
                 scores[place.task, place.index][:, number] = values
-    return {
+    scored = {
         key: tuple(
             Candidate(grid, tuple(map(float, row)), tuple(sorted(by_view)))
             for (grid, by_view), row in zip(own, scores[key], strict=True)
         )
         for key, own in best.items()
     }
+    return scored, cut
 
 
 def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -> Query:
