@@ -17,7 +17,7 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import Config
 from ttt_core.errors import InputError
 from ttt_core.model import host
-from ttt_core.run import devices
+from ttt_core.run import backends, devices, environment
 from ttt_core.run.devices import places
 from ttt_core.run.supervise import Job, Outcome
 
@@ -109,10 +109,10 @@ def test_a_driver_that_complains_has_no_gpus(tmp_path):
 
 
 def test_without_ray_a_cluster_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices.environment, "version", lambda package: "absent")
+    monkeypatch.setattr(environment, "version", lambda package: "absent")
     with (
         pytest.raises(InputError, match="pip install 'ray"),
-        devices.opened("ray://head:10001", {}, tmp_path, lambda: False, print),
+        backends.opened("ray://head:10001", {}, tmp_path, lambda: False, print),
     ):
         pass
 
@@ -139,9 +139,9 @@ class Slow:
 
 
 def test_a_device_that_does_not_answer_is_replaced_and_what_it_says_later_is_not_heard(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "Device", Slow)
+    monkeypatch.setattr(backends, "Device", Slow)
     monkeypatch.setattr(Slow, "made", [])
-    with devices.opened("cpu:2", {}, tmp_path, lambda: False, print) as backend:
+    with backends.opened("cpu:2", {}, tmp_path, lambda: False, print) as backend:
         backend.begin("cpu:0", "start", 1.0, 0.1)
         told = next(filter(None, (backend.ended() for _ in range(100))))
         assert [(name, outcome.kind) for name, outcome in told] == [("cpu:0", "dead")]
@@ -240,7 +240,7 @@ def test_a_signal_ends_both_devices_and_builds(tmp_path):
 
 
 def test_a_cluster_that_is_not_there_is_one_error_and_the_file_is_valid(tmp_path):
-    if devices.environment.version("ray") == "absent":
+    if environment.version("ray") == "absent":
         pytest.skip("no Ray here; pip install 'ray[client]'")
     place_at(tmp_path)
     process = begin(tmp_path, "run", "ray://127.0.0.1:1", RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S="1")

@@ -18,7 +18,7 @@ from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig, Config
 from ttt_core.errors import InputError
-from ttt_core.run import devices
+from ttt_core.run import backends
 from ttt_core.run.environment import worker_environment
 from ttt_core.run.keep import describe
 from ttt_core.run.run import Limits, reselect, run, write_fallback
@@ -235,7 +235,7 @@ def test_a_worker_that_cannot_be_started_again_is_a_failed_start(place, go, monk
 
 
 def test_a_backend_that_breaks_ends_the_run_with_what_it_has(place, go, monkeypatch):
-    ended, seen = devices.Here.ended, []
+    ended, seen = backends.Here.ended, []
 
     def breaks(self):
         seen.append(self)
@@ -243,7 +243,7 @@ def test_a_backend_that_breaks_ends_the_run_with_what_it_has(place, go, monkeypa
             raise ConnectionError("the head is gone")
         return ended(self)
 
-    monkeypatch.setattr(devices.Here, "ended", breaks)
+    monkeypatch.setattr(backends.Here, "ended", breaks)
     summary = go()
     assert summary.stopped == "the devices failed: ConnectionError: the head is gone"
     assert (summary.ok, summary.skipped) == (2, 2) and len(answered(place)) == 2

@@ -17,7 +17,7 @@ from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior, limits
 from ttt_core.config import DecodeConfig
 from ttt_core.solve import decode as decode_module
-from ttt_core.solve import prefix
+from ttt_core.solve import frontier, prefix
 from ttt_core.solve.decode import decode, search
 
 EVERYTHING = DecodeConfig(floor=5e-5, max_branches=10_000, max_tokens=100_000)
@@ -67,7 +67,7 @@ def test_batching_and_compaction_change_no_answer_of_any_model(seed, name, batch
     model, config = loaded(name, seed % 11), replace(EVERYTHING, batch_tokens=batch_tokens)
     asked = queries(model, np.random.default_rng(seed), 4)
     whole = decode(model, asked, EVERYTHING, float("inf"))
-    with mock.patch.object(decode_module, "_look_at", lambda *sizes: 0):  # compacted before every token
+    with mock.patch.object(frontier, "_look_at", lambda *sizes: 0):  # compacted before every token
         same(whole, decode(model, asked, config, float("inf")))
 
 
@@ -75,9 +75,9 @@ def test_batching_and_compaction_change_no_answer_of_any_model(seed, name, batch
 def test_answers_do_not_depend_on_when_the_cache_is_compacted(name, monkeypatch):
     model = loaded(name)
     asked = queries(model, np.random.default_rng(1), 6)
-    whole, parts, real = decode(model, asked, EVERYTHING, float("inf")), [], decode_module._part
-    monkeypatch.setattr(decode_module, "_part", lambda *args: parts.append(1) or real(*args))
-    monkeypatch.setattr(decode_module, "_look_at", lambda *sizes: 0)  # before every token
+    whole, parts, real = decode(model, asked, EVERYTHING, float("inf")), [], frontier._part
+    monkeypatch.setattr(frontier, "_part", lambda *args: parts.append(1) or real(*args))
+    monkeypatch.setattr(frontier, "_look_at", lambda *sizes: 0)  # before every token
     same(whole, decode(model, asked, EVERYTHING, float("inf")))
     assert len(parts) >= SMALL.max_tokens() - 2
 
@@ -177,7 +177,7 @@ def test_a_ramble_does_not_outgrow_the_batchs_tokens(monkeypatch):
     decode(model, asked, config, float("inf"))
     assert max(cells for rows, cells, _ in most if rows > 1) <= 2 * 1000 + 8 * 64
     assert max(columns for *_, columns in most) <= 2 * (1500 + 30 * 2 + grammar.max_tokens())
-    monkeypatch.setattr(decode_module, "_look_at", lambda *sizes: 10**9)  # never looked at: all views grow together
+    monkeypatch.setattr(frontier, "_look_at", lambda *sizes: 10**9)  # never looked at: all views grow together
     most.clear()
     decode(model, asked, config, float("inf"))
     assert max(cells for rows, cells, _ in most if rows > 1) > 3 * 2000

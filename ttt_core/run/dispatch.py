@@ -1,6 +1,6 @@
 """The loop of a run: whatever device is free gets the next turn, whatever ends is kept, until all is done or time is up.
 
-In: a plan, the records so far, an opened backend (`devices.py`). Out: new records, and why tasks were left. A device
+In: a plan, the records so far, an opened backend (`backends.py`). Out: new records, and why tasks were left. A device
 whose worker cannot be started pauses, longer each time, and is retired after seven times in a row, or where it will
 never start; one that fails at its tasks pauses while others work. Tasks that the model is not adapted to share
 turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`run.py`).
@@ -117,12 +117,12 @@ def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, 
     """The schedule at the start of a run, what the records leave to do, and which tasks share a turn."""
     wide = passes.wider(work.config)
     costs = {task_id: cost(task, work.config) for task_id, task in work.tasks.items()}
-    second_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
+    further_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
     status = {task_id: work.records[task_id].status if task_id in work.records else "" for task_id in work.tasks}
     fresh = [task_id for task_id, ended in status.items() if not ended]
     together = shared_turns(fresh, costs, devices) if work.config.adapt.method == "none" else {}
     costs |= {name: sum(costs[task_id] for task_id in ids) for name, ids in together.items()}
-    schedule = Schedule(costs, second_costs, work.limits.task_s)
+    schedule = Schedule(costs, further_costs, work.limits.task_s)
     schedule.add(list(together) or fresh, [task_id for task_id, ended in status.items() if ended and ended != "ok"])
     for task_id, ended in status.items():
         if ended == "ok":

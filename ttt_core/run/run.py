@@ -17,9 +17,9 @@ from tqdm import tqdm
 from ttt_core.arc.tasks import nearest, read_challenges, select_tasks
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import InputError
-from ttt_core.run import devices as fleet
-from ttt_core.run import keep, receipt, store, worker
+from ttt_core.run import backends, keep, receipt, store, worker
 from ttt_core.run.budget import Budget
+from ttt_core.run.devices import cpu_workers
 from ttt_core.run.dispatch import Work, solve_all
 from ttt_core.run.environment import fingerprint, redact, versions
 from ttt_core.run.supervise import Limits, caught_signals
@@ -118,8 +118,8 @@ def run(
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
             work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
-            workers, stopped_by = fleet.cpu_workers(Path(model), len(chosen)), lambda: bool(caught)
-            with fleet.opened(devices, setup, run_dir, stopped_by, bar.set_postfix_str, workers) as backend:
+            workers, stopped_by = cpu_workers(Path(model), len(chosen)), lambda: bool(caught)
+            with backends.opened(devices, setup, run_dir, stopped_by, bar.set_postfix_str, workers) as backend:
                 try:
                     stopped = solve_all(work, backend)
                 except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other

@@ -68,18 +68,18 @@ class Pace:
 class Schedule:
     """Tasks by the turn they wait for; each is in one of the queues, in `running`, or done. Times are monotonic seconds.
 
-    costs, second_costs: tokens by task id. least_s: what a first turn gets at least, for less solves nothing.
+    costs, further_costs: tokens by task id. least_s: what a first turn gets at least, for less solves nothing.
     """
 
     costs: Mapping[str, float]
-    second_costs: Mapping[str, float]
+    further_costs: Mapping[str, float]
     least_s: float
     fresh: deque = field(default_factory=deque)  # cheapest left
     later: deque = field(default_factory=deque)  # those that failed, in this run or an earlier one
     again: deque = field(default_factory=deque)  # (task id, device that failed at it): next, with a smaller profile
     doubted: list = field(default_factory=list)  # heap of (number of the turn, -doubt, task id, seconds of one before)
     first_left: float = 0.0  # tokens of the three queues
-    second_left: float = 0.0  # tokens of the heap
+    further_left: float = 0.0  # tokens of the heap
     running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
     ends: float = 0.0  # sum of the expected ends
     begun: int = 0
@@ -94,7 +94,7 @@ class Schedule:
     def doubt(self, task_id: str, doubt: float, used_s: float, number: int = 2) -> None:
         """Let a task that took `used_s` seconds a turn wait for its turn `number`. doubt: the larger, the sooner among these."""
         heapq.heappush(self.doubted, (number, -doubt, task_id, used_s))
-        self.second_left += self.second_costs[task_id]
+        self.further_left += self.further_costs[task_id]
 
     def unbegun(self) -> int:
         """Tasks that still wait for a first turn."""
@@ -103,7 +103,7 @@ class Schedule:
     def has_turn(self, left_s: float) -> bool:
         """Whether a free device would get something to do; drops the further turns that no longer fit."""
         while self.doubted and not self.unbegun() and self.doubted[0][3] > left_s:
-            self.second_left -= self.second_costs[heapq.heappop(self.doubted)[2]]
+            self.further_left -= self.further_costs[heapq.heappop(self.doubted)[2]]
         return left_s > 0 and bool(self.unbegun() or self.doubted)
 
     def turn(self, device: str, now: float, left_s: float, devices: int) -> Turn | None:
@@ -111,7 +111,7 @@ class Schedule:
         if not self.has_turn(left_s):
             return None
         share = max(0.0, devices * left_s - (self.ends - now * len(self.running)))  # of the devices' time, what is free
-        turn = self._first(device, share, left_s, devices) if self.unbegun() else self._second(share, left_s)
+        turn = self._first(device, share, left_s, devices) if self.unbegun() else self._further(share, left_s)
         end = now + min(turn.seconds, self.pace.expected_s(turn.cost) or turn.seconds)
         self.running[device] = (turn, end)
         self.ends += end
@@ -146,11 +146,11 @@ class Schedule:
         self.first_left -= tokens
         return Turn(task_id, 1, smaller, self._limited(seconds, tokens, left_s), tokens)
 
-    def _second(self, share: float, left_s: float) -> Turn:
+    def _further(self, share: float, left_s: float) -> Turn:
         number, _, task_id, used_s = heapq.heappop(self.doubted)
-        tokens = self.second_costs[task_id]
-        seconds = share * tokens / self.second_left
-        self.second_left -= tokens
+        tokens = self.further_costs[task_id]
+        seconds = share * tokens / self.further_left
+        self.further_left -= tokens
         return Turn(task_id, number, False, max(used_s, self._limited(seconds, tokens, left_s)), tokens)
 
     def _limited(self, seconds: float, tokens: float, left_s: float) -> float:
