@@ -200,8 +200,8 @@ def both(tmp_path_factory):
     root = tmp_path_factory.mktemp("devices")
     place_at(root)
     told = {}
-    for out, spec in (("one", "cpu"), ("two", "cpu:2")):
-        ran = begin(root, out, spec)
+    for out, spec, workers in (("one", "cpu", "1"), ("two", "cpu:2", "2")):
+        ran = begin(root, out, spec, TOGETHER=workers, TASK_S="0.05")
         out_text, err = ran.communicate(timeout=290)
         assert ran.returncode == 0, err
         told[out] = out_text.splitlines()[-1]
