@@ -50,9 +50,9 @@ def pretrain(
     challenges: Annotated[Path | None, typer.Option(help="file to be evaluated on; refused as training data")] = None,
     hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,
     exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out altogether")] = None,
-    width: Annotated[int, typer.Option(help="model width")] = 256,
-    layers: Annotated[int, typer.Option(help="number of layers")] = 4,
-    heads: Annotated[int, typer.Option(help="number of attention heads")] = 4,
+    width: Annotated[int | None, typer.Option(help="model width of a model from nothing: 256")] = None,
+    layers: Annotated[int | None, typer.Option(help="number of layers of a model from nothing: 4")] = None,
+    heads: Annotated[int | None, typer.Option(help="number of attention heads of a model from nothing: 4")] = None,
     batch_tokens: Annotated[int, typer.Option(help="tokens of a step in each process")] = 4096,
     max_tokens: Annotated[int, typer.Option(help="longer pairs are left out; 1863 keeps all")] = 512,
     muon_lr: Annotated[float, typer.Option(help="peak rate of the layers' matrices")] = 0.02,
@@ -79,10 +79,14 @@ def pretrain(
     from ttt_core.model import pretrain as training
     from ttt_core.model.pretrain_config import PretrainConfig
 
-    given = locals()
+    given = {name: value for name, value in locals().items() if value is not None}
     names = PretrainConfig.__dataclass_fields__
+    if base and (shape := [name for name in ("width", "layers", "heads") if name in given]):
+        raise InputError(
+            f"--{shape[0]} {given[shape[0]]}: the base has its own shape; leave it out, or leave --base out"
+        )
     default = data / "arc-agi_evaluation_challenges.json" if data else None
-    training.pretrain(
+    trained = training.pretrain(
         data,
         out,
         PretrainConfig(**{name: given[name] for name in names if name in given}),
@@ -93,6 +97,8 @@ def pretrain(
         exclude=_ids(exclude),
         guard=challenges or transductive or (default if default and default.exists() else None),
     )
+    if os.environ.get("RANK", "0") == "0":  # the first of torchrun's processes
+        print(f"model: {trained}; its losses as a picture: python -m ttt_core report {trained}")
 
 
 def _ids(spec: str | None) -> frozenset[str]:

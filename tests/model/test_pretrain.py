@@ -306,6 +306,17 @@ def test_a_base_gives_weights_and_the_vectors_of_known_tasks(data, tmp_path):
     assert torch.allclose(net.layers[0].mlp.up_proj.weight, trained.layers[0].mlp.up_proj.weight, atol=1e-2)
 
 
+def test_a_base_is_known_by_its_weights_wherever_it_lies(data, tmp_path):
+    for name, steps in (("base", 3), ("other", 4)):
+        pretrain(data, tmp_path / name, config(steps))
+    pretrain(data, tmp_path / "next", config(1), base=tmp_path / "base")
+    (tmp_path / "base").rename(tmp_path / "moved")
+    pretrain(data, tmp_path / "next", config(2), base=tmp_path / "moved")
+    (tmp_path / "other").rename(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="base_sha256 was"):
+        pretrain(data, tmp_path / "next", config(3), base=tmp_path / "base")
+
+
 def test_averaged_weights_are_the_model_and_resume(data, tmp_path):
     pretrain(data, tmp_path / "whole", config(6, ema=0.9))
     with pytest.raises(InputError, match="piece 1e-09 s: .* no time for a step"):

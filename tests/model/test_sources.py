@@ -97,6 +97,22 @@ def test_demonstrations_of_another_file_than_the_one_to_be_evaluated_are_checked
     assert read_corpus(place, exclude=frozenset(["c1"]), **options).task_ids == ("t0", "t1", "c0")
 
 
+def test_an_unknown_task_to_be_left_out_is_told(place):
+    with pytest.warns(UserWarning, match="--exclude c2: there is no such task; the nearest id is c"):
+        corpus(place, exclude=frozenset(["c2", "t1"]), transductive=place / "asked.json")
+
+
+def test_a_file_of_no_usable_task_is_no_challenge_file(place):
+    (place / "solutions.json").write_text(json.dumps({"c0": [grids(3)[0]]}))
+    with pytest.raises(InputError, match="solutions.json: no usable task: .*c0.*; give a challenge file"):
+        corpus(place, transductive=place / "solutions.json")
+
+
+def test_a_shape_beside_a_base_is_refused(capsys):
+    assert main(["pretrain", "--out", "x", "--budget-s", "1", "--base", "y", "--heads", "4"]) == 2
+    assert "--heads 4: the base has its own shape; leave it out" in capsys.readouterr().err
+
+
 def test_the_command_refuses_data_that_shows_its_own_evaluation_tasks(place, capsys):
     training = json.loads((place / "arc-agi_training_challenges.json").read_text())
     entry = {"train": training["t1"]["train"][:2], "test": [{"input": [[7]]}]}

@@ -26,7 +26,7 @@ from ttt_core.model.batches import held_out_batches
 from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.load import load_model
+from ttt_core.model.load import load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus, refuse_base
@@ -82,7 +82,11 @@ def pretrain(
         optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
-        settled = {**dataclasses.asdict(config), "corpus": fingerprint(corpus), "base": str(base or "")}
+        settled = {
+            **dataclasses.asdict(config),
+            "corpus": fingerprint(corpus),
+            "base_sha256": sha256_of_weights(base) if base else "",
+        }
         settled["processes"] = place.size
         if checkpoint.exists(out):
 

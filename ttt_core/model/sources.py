@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import reprlib
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from ttt_core.arc import augment
 from ttt_core.arc.metric import read_solutions
-from ttt_core.arc.tasks import N_COLORS, Pair, Task, grid_fault, read_challenges, to_grid
+from ttt_core.arc.tasks import N_COLORS, Pair, Task, grid_fault, nearest, read_challenges, to_grid
 from ttt_core.errors import InputError
 from ttt_core.model.corpus import Corpus, length
 
@@ -45,9 +46,14 @@ def read_corpus(
     """
     if data is None and transductive is None:
         raise InputError("no training material: give --data, --transductive, or both")
-    tasks = {task.id: task for task in read_training_tasks(data) if task.id not in exclude} if data else {}
+    given = read_training_tasks(data) if data else []
+    demonstrated = read_demonstrations(transductive) if transductive else []
+    for task_id in sorted(exclude - {task.id for task in (*given, *demonstrated)}):
+        known = nearest(task_id, [task.id for task in (*given, *demonstrated)])
+        warnings.warn(f"--exclude {task_id}: there is no such task; the nearest id is {known}", stacklevel=3)
+    tasks = {task.id: task for task in given if task.id not in exclude}
     generated = read_extra(extra, tasks) if extra else {}
-    shown = [t for t in read_demonstrations(transductive) if t.id not in exclude] if transductive else []
+    shown = [task for task in demonstrated if task.id not in exclude]
     if guard:
         is_other = transductive and transductive.resolve() != guard.resolve()
         checked = [*tasks.values(), *(shown if is_other else ())]
@@ -99,8 +105,11 @@ def read_training_tasks(data: Path) -> list[Task]:
 
 
 def read_demonstrations(challenges: Path) -> list[Task]:
-    """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt."""
-    return [Task(task.id, task.train, ()) for task in read_challenges(challenges).tasks]
+    """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt. InputError if there are none."""
+    read = read_challenges(challenges)
+    if not read.tasks:
+        raise InputError(f"{challenges}: no usable task: {next(iter(read.bad.values()))}; give a challenge file")
+    return [Task(task.id, task.train, ()) for task in read.tasks]
 
 
 def split_last(task: Task) -> Task:

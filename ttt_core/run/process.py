@@ -19,6 +19,7 @@ from pathlib import Path
 from ttt_core.run.messages import line, take_line, write_all
 
 POLL_S = 0.1
+REAP_S = 10.0  # a killed child that has not ended by then hangs in the kernel, and is left to it
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,11 @@ def wait(worker: Worker, stage: str, limit_s: float, kill_at: float, stopped: Ca
 
 
 def kill(worker: Worker) -> None:
-    """End the child and everything it started, at once, and reap it."""
+    """End the child and everything it started, at once, and reap it, if it lets itself be."""
     with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
         os.killpg(worker.process.pid, signal.SIGKILL)
-    worker.process.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        worker.process.wait(REAP_S)
     worker.process.stdin.close()
     worker.process.stdout.close()
 
