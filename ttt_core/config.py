@@ -81,8 +81,8 @@ class DecodeConfig:
     palette: bool = True  # only the input's and the outputs' colours, where these explain all demonstrations
     logprobs: typing.Literal["model", "renormalised"] = "model"  # renormalised: shared out among what the grammar allows
     batch_tokens: int = 16384  # prefix tokens of one batch of views at most, at least one view; cached: twice as many
-    draft_views: int = 4  # views searched from nothing; what they find is drafted in the others
-    drafts: int = 8  # answers drafted in a view at most; 0 searches every view from nothing
+    draft_views: int = 4  # views searched first; what they find is drafted in the others
+    drafts: int = 256  # tokens drafted at once in a view, at most; 0: none
 
     def __post_init__(self):
         _require(self.views > 0, "decode.views", self.views, "give 1 or more")

@@ -16,8 +16,8 @@ from ttt_core.arc.augment import draw_views, task_rng
 from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior, limits
 from ttt_core.config import DecodeConfig
+from ttt_core.solve import advance, frontier, prefix
 from ttt_core.solve import decode as decode_module
-from ttt_core.solve import frontier, prefix
 from ttt_core.solve.decode import decode, search
 
 EVERYTHING = DecodeConfig(floor=5e-5, max_branches=10_000, max_tokens=100_000)
@@ -89,7 +89,7 @@ def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatc
     monkeypatch.setattr(decode_module.prefix, "grow", lambda *args: passes.append(args[4].size) or real(*args))
     answers, padded = [], []
     for padding in (1, 10**6):
-        monkeypatch.setattr(decode_module, "PADDING", padding)
+        monkeypatch.setattr(advance, "PADDING", padding)
         answers.append(decode(model, asked, EVERYTHING, float("inf")))
         padded.append(sum(passes))
         passes.clear()
@@ -101,12 +101,12 @@ def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatc
 def test_answers_do_not_depend_on_whether_a_pass_copies_its_rows_or_reads_all(name, monkeypatch):
     model, answers, spread, real = loaded(name), [], [], prefix._spread
     asked = queries(model, np.random.default_rng(1), 6)
-    drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
+    draft = answer_ids(SMALL, np.full((2, 2), 7, np.uint8))
     monkeypatch.setattr(prefix, "_spread", lambda *args: spread.append(1) or real(*args))
     monkeypatch.setattr(prefix, "FEW", 10**6)
     for share in (0.0, 2.0):
         monkeypatch.setattr(prefix, "WHOLE", share)
-        drafted = search(model, asked, EVERYTHING, float("inf"), drafts=lambda i: drafts if i % 2 else [])
+        drafted = search(model, asked, EVERYTHING, float("inf"), expected=lambda i: draft if i % 2 else None)
         answers.append([found for _, found in sorted(drafted, key=lambda item: item[0])])
         assert bool(spread) == (share == 0)
         spread.clear()
@@ -122,9 +122,8 @@ def test_under_caps_too_answers_do_not_depend_on_batch_order_or_drafts(seed, bra
     config = replace(EVERYTHING, max_branches=branches, max_tokens=tokens)
     capped = decode(model, asked, config, float("inf"))
     same(capped, decode(model, asked[::-1], replace(config, batch_tokens=1), float("inf"))[::-1])
-    drafted = dict(
-        search(model, asked, config, float("inf"), drafts=lambda i: [np.array(ids) for ids in list(free[i])[:5]])
-    )
+    drafts = [np.array(next(iter(own))) if own else None for own in free]
+    drafted = dict(search(model, asked, config, float("inf"), expected=lambda i: drafts[i]))
     same(capped, [drafted[i] for i in range(len(asked))])
     for found, every in zip(as_dict(capped), free, strict=True):
         assert found.keys() <= every.keys()

@@ -10,11 +10,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.solve.tiny import MODELS, SMALL, a_query, a_task, loaded, one_by_one, same
+from tests.solve.tiny import MODELS, SMALL, a_query, a_task, loaded, one_by_one, same, sure
 from ttt_core.arc import augment
 from ttt_core.arc.augment import Augmentation, apply, draw_views
 from ttt_core.arc.encode import IGNORE, Sequence, answer_ids
-from ttt_core.arc.grammar import Prior
+from ttt_core.arc.grammar import Grammar, Prior
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.errors import InputError
@@ -27,33 +27,68 @@ from ttt_core.solve.task import solve_task, solve_tasks
 
 
 @settings(max_examples=12, deadline=None)
-@given(st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.integers(0, 6))
-def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, name, n_drafts):
+@given(st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.booleans())
+def test_drafts_right_and_wrong_leave_answers_and_logprobs_as_they_are(seed, name, is_right):
     model, rng = loaded(name, seed % 7), np.random.default_rng(seed)
     task, views = a_task(rng), draw_views(a_task(rng), 5, rng)
     queries = [a_query(model, task, augmentation) for augmentation in views]
     config = DecodeConfig(floor=1e-4, max_branches=10_000)
-    plain = decode(model, queries, config, float("inf"))
+    plain = decode(model, queries, replace(config, drafts=0), float("inf"))
 
-    def drafts(i):  # some found by the view itself, some at random
-        own = [ids for ids, _ in plain[i][: n_drafts // 2]]
-        return own + [
-            answer_ids(SMALL, rng.integers(0, 10, (2, 1 + k % 2)).astype(np.uint8)) for k in range(n_drafts // 2)
-        ]
+    def expected(i):  # what the view itself finds, or anything
+        if i == 1 or (is_right and not plain[i]):
+            return None
+        return plain[i][-1][0] if is_right else answer_ids(SMALL, rng.integers(0, 10, (2, 1 + i % 2)).astype(np.uint8))
 
-    drafted = [[] for _ in queries]
-    for i, found in search(model, queries, config, float("inf"), drafts=lambda i: drafts(i) if i != 1 else []):
-        drafted[i] = found
+    drafted = dict(search(model, queries, config, float("inf"), expected=expected))
     assume(any(plain))  # some random models spread so thinly that nothing lies above the floor
-    same(plain, drafted)
+    same(plain, [drafted[i] for i in range(len(queries))])
 
 
-def test_a_draft_that_the_models_context_has_no_room_for_is_left_out():
+LARGE = Grammar(vocab_size=15, row_end=10, end=13, max_side=5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.integers(0, 10_000), st.sampled_from(sorted(MODELS)), st.sampled_from(["dfs", "greedy"]),
+    st.sampled_from(["model", "renormalised"]), st.sampled_from([1, 60, 16384]), st.integers(1, 8),
+)  # fmt: skip
+def test_long_answers_too_are_what_they_are_without_drafts(seed, name, kind, logprobs, batch_tokens, branches):
+    model, rng = sure(loaded(name, seed % 7, LARGE)), np.random.default_rng(seed)
+    task, prior = a_task(rng), Prior(5, 5) if seed % 3 else Prior()
+    queries = [a_query(model, task, seen, prior=prior) for seen in draw_views(task, 4, rng)]
+    config = DecodeConfig(search=kind, floor=1e-3, logprobs=logprobs, max_branches=branches, batch_tokens=batch_tokens)
+    plain = decode(model, queries, replace(config, drafts=0), float("inf"))
+    drafts = [answer_ids(LARGE, rng.integers(0, 10, (5, 5)).astype(np.uint8)) for _ in queries]
+    drafts = [own[0][0] if own and i % 2 else draft for i, (own, draft) in enumerate(zip(plain, drafts, strict=True))]
+    drafted = dict(search(model, queries, config, float("inf"), expected=lambda i: drafts[i]))
+    same(plain, [drafted[i] for i in range(len(queries))])
+
+
+def test_a_right_draft_takes_few_passes_and_a_wrong_one_is_corrected(monkeypatch):
+    model, passes, grow = sure(loaded("grid", grammar=LARGE)), [], prefix.grow
+    monkeypatch.setattr(prefix, "grow", lambda *args, **named: passes.append(1) or grow(*args, **named))
+    query = a_query(model, a_task(np.random.default_rng(0)), Augmentation(), prior=Prior(5, 5))
+
+    def taken(draft) -> int:
+        passes.clear()
+        found = dict(search(model, [query], DecodeConfig(search="greedy"), float("inf"), expected=lambda i: draft))
+        assert np.array_equal(found[0][0][0], answer)
+        return len(passes)
+
+    [[(answer, _)]] = decode(model, [query], DecodeConfig(search="greedy", drafts=0), float("inf"))
+    assert len(passes) == len(answer) - 1 == 30
+    wrong = answer.copy()
+    wrong[[3, 20]] = (wrong[[3, 20]] + 1) % 10
+    assert taken(answer) == 1 < taken(wrong) < 20 < taken(None) == 30
+
+
+def test_a_draft_that_the_models_context_has_no_room_for_is_cut():
     model, ids = loaded("gpt2"), np.arange(508) % 10  # of 512 positions
     query = Query(Sequence(ids, np.full(508, IGNORE), np.arange(508)), 0)
-    drafts = [answer_ids(SMALL, np.zeros(shape, np.uint8)) for shape in ((2, 2), (1, 1))]
-    found = dict(search(model, [query], DecodeConfig(floor=1e-3), float("inf"), drafts=lambda i: drafts))
-    assert len(drafts[0]) > 4 >= len(drafts[1])
+    draft = answer_ids(SMALL, np.zeros((2, 2), np.uint8))
+    found = dict(search(model, [query], DecodeConfig(floor=1e-3), float("inf"), expected=lambda i: draft))
+    assert len(draft) > 4
     same(list(found.values()), decode(model, [query], DecodeConfig(floor=1e-3), float("inf")))
 
 
@@ -130,24 +165,6 @@ def test_rescoring_equals_scoring_one_by_one(seed, name, batch_tokens):
     assert np.allclose(scores, expected, atol=1e-4)
 
 
-def test_drafts_are_verified_in_passes_of_bounded_tokens_and_not_in_the_first_queries(monkeypatch):
-    model, rng = loaded("grid"), np.random.default_rng(0)
-    asked = [a_query(model, a_task(rng), seen, 0) for seen in draw_views(a_task(rng), 6, rng)]
-    drafts = [answer_ids(SMALL, np.full((2, 2), color, np.uint8)) for color in range(8)]
-    passes, verify = [], prefix.verify
-    monkeypatch.setattr(
-        prefix, "verify", lambda *args, **named: passes.append([*map(len, args[3])]) or verify(*args, **named)
-    )
-    longest = max(len(query.prefix) for query in asked)
-    room = 6 * longest  # for the prefixes of all, not for their drafts
-    for first, drafted in ((0, 6), (2, 4), (6, 0)):
-        passes.clear()
-        config = DecodeConfig(floor=1e-3, batch_tokens=room)
-        dict(search(model, asked, config, float("inf"), drafts=lambda i: drafts, first=first))
-        assert sum(map(len, passes)) == drafted
-        assert all(len(sizes) == 1 or len(sizes) * (max(sizes) + longest) <= room for sizes in passes)
-
-
 @pytest.mark.parametrize("name", ["grid", "gpt2"])
 def test_a_task_has_the_same_candidates_with_and_without_drafts_and_takes_fewer_steps(name):
     model = loaded(name)
@@ -188,7 +205,6 @@ def test_a_trie_holds_each_beginning_once_and_knows_its_ancestors():
         assert tree.tokens[list(path)].tolist() == answer[:-1].tolist()
         assert np.flatnonzero(tree.ancestry()[path[-1]]).tolist() == sorted(path)
         assert tree.depth[path].tolist() == list(range(len(path)))
-        assert tree.children[0, answer[0]] == path[0] and tree.children[path[-1] + 1, 13] == -1
 
 
 @pytest.mark.parametrize("logprobs", ["model", "renormalised"])

@@ -1,56 +1,117 @@
-"""Drafts: answers found in other views, verified in one pass before a view is searched.
+"""Drafts: what an answer is expected to be, passed through the model together with the token that is due.
 
-Branches of the search along them need no pass of their own. Not here: which answers are tried (`task.py`), how they become
-tries (`trie.py`), the search that follows them (`decode.py`).
+A branch of the search that takes a drafted token needs no pass of its own. What the model says of a drafted token
+corrects the draft behind it, so that a wrong one soon becomes what the search will ask for (Jacobi decoding,
+arXiv:2305.10427). Drafts change the work, not the answers. numpy only; not here: the passes (`advance.py`), and which token a branch
+takes (`decode.py`).
 """
-
-from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 
-from ttt_core.model.load import LoadedModel
-from ttt_core.solve import prefix, trie
-from ttt_core.solve.prefix import Prefixes
+from ttt_core.arc.grammar import Grammar, Limits, State
+
+LEAST = 4  # tokens passed at once where drafts fail, which costs little more than one
+FIRST = 16  # half of the tokens passed at once before it is known whether drafts fail
+WIDE = 512  # tokens that one query passes at once, at most, unless it has more branches
 
 
-@dataclass(frozen=True, eq=False)
 class Drafts:
-    """The drafts of all queries of a batch as one table; a query's root is the entry of its own number.
+    """M tokens, or entries, that went through the model below Q prefixes, and what is expected of each query's answer.
 
-    children: (M, V), the entry after each entry with each token, -1 where no draft goes on; the last entry has none.
-    logprobs: (M, V) of the next token; columns: (M,) in the cache; ends: (Q,) first column of each query behind them.
+    An entry has a token, a column in the cache, and log-probs (V,) of the token after it; where that was drafted, its entry
+    follows. The first Q entries are the empty answers.
     """
 
-    children: np.ndarray
-    logprobs: np.ndarray
-    columns: np.ndarray
-    ends: np.ndarray
+    def __init__(self, logprobs: np.ndarray, bounds: Limits, grammar: Grammar, most: int):
+        """logprobs: (Q, V); most: tokens drafted at once."""
+        n = len(logprobs)
+        self.row_end, self.most, self.room = grammar.row_end, max(1, most), bounds.tokens - 1  # an end is no entry
+        self.expected = np.full((n, max(1, int(self.room.max(initial=0)))), -1, np.int64)  # -1: anything
+        self.passes = np.zeros(n, np.int64)  # of each query
+        self.size = n
+        self._logprobs = np.array(logprobs)
+        self._token, self._column, self._left = np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
+
+    def expect(self, query: int, ids: np.ndarray) -> None:
+        """Expect the answer `ids`, with its end, of a query."""
+        ids = ids[: min(len(ids) - 1, self.expected.shape[1])]
+        self.expected[query, : len(ids)] = ids
+
+    def after(self, entries: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """The entries of `tokens` drafted after `entries`; -1 where another was, or none."""
+        following = np.minimum(entries + 1, self.size - 1)
+        return np.where((self._left[entries] > 0) & (self._token[following] == tokens), following, -1)
+
+    def logprobs(self, entries: np.ndarray) -> np.ndarray:
+        """Of the token after each of `entries`."""
+        return self._logprobs[entries]
+
+    def tokens(self, entries: np.ndarray) -> np.ndarray:
+        return self._token[entries]
+
+    def columns(self, entries: np.ndarray) -> np.ndarray:
+        return self._column[entries]
+
+    def left(self, entries: np.ndarray) -> np.ndarray:
+        """How many were drafted after each of `entries`: those that follow it in number."""
+        return self._left[entries]
+
+    def move(self, entries: np.ndarray, columns: np.ndarray) -> None:
+        """`entries` stand in other `columns` now."""
+        self._column[entries] = columns
+
+    def chains(self, queries: np.ndarray, depth: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """(N, T): `tokens`, numbers `depth` of answers to `queries`, (N,) each, and what is expected behind them; then -1.
+
+        The more tokens a pass has brought a query forward so far, the more are drafted.
+        """
+        branches = np.bincount(queries, minlength=len(self.passes))[queries]
+        most = np.maximum(LEAST, 2 * (depth + FIRST) // (self.passes[queries] + 1))
+        most = np.minimum(2 ** np.log2(most).astype(int), self.most)  # a power of two: of few different shapes
+        most = np.minimum(most, np.maximum(1, WIDE // branches))
+        behind = depth[:, None] + np.arange(1, max(1, int(most.max())))
+        fits = (behind - depth[:, None] < most[:, None]) & (behind < self.room[queries][:, None])
+        drafted = self.expected[queries[:, None], np.minimum(behind, self.expected.shape[1] - 1)]
+        goes_on = np.logical_and.accumulate(fits & (drafted >= 0), axis=1)
+        self.passes[np.unique(queries)] += 1
+        width = int(goes_on.sum(axis=1).max(initial=0))
+        return np.append(tokens[:, None], np.where(goes_on, drafted, -1)[:, :width], axis=1)
+
+    def add(self, queries: np.ndarray, depth: np.ndarray, chains: np.ndarray, columns, logprobs, order) -> np.ndarray:
+        """The first entries (N,) of `chains` (N, T), whose M tokens have `columns` (M,) and `logprobs` (M, V), chain by chain.
+
+        order: of the chains, the one that is to be believed most last.
+        """
+        chain, place = np.nonzero(chains >= 0)
+        lengths = np.bincount(chain, minlength=len(chains))
+        first = self.size + np.cumsum(lengths) - lengths
+        self._append(logprobs, chains[chain, place], columns, lengths[chain] - 1 - place)
+        likely = logprobs.argmax(axis=1)
+        likely[(likely >= 10) & (likely != self.row_end)] = -1  # an end, or no token of an answer
+        for number in order:
+            at = depth[number] + 1
+            part = likely[chain == number][: self.expected.shape[1] - at]
+            self.expected[queries[number], at : at + len(part)] = part
+        return first
+
+    def _append(self, logprobs, tokens, columns, left) -> None:
+        size = self.size + len(tokens)
+        while len(self._token) < size:
+            self._logprobs, self._token, self._column, self._left = (
+                np.concatenate([old, np.empty_like(old)])
+                for old in (self._logprobs, self._token, self._column, self._left)
+            )
+        new = slice(self.size, size)
+        self._logprobs[new], self._token[new], self._column[new], self._left[new] = logprobs, tokens, columns, left
+        self.size = size
 
 
-def verified(
-    model: LoadedModel, prefixes: Prefixes, drafts: list[list[np.ndarray]], batch_tokens: int, counts: Counter
-) -> Drafts:
-    """The table of `drafts`, verified: their nodes stand in the cache behind their prefixes.
-
-    A pass verifies so many queries' drafts that these and their prefixes have at most batch_tokens, at least one's.
-    """
-    tries = [trie.build(answers, model.format.grammar) for answers in drafts]
-    sizes, n = np.array([len(tree) for tree in tries]), len(tries)
-    logprobs, columns, drafted = [prefixes.logprobs], [np.zeros(n, np.int64)], np.flatnonzero(sizes)
-    children = np.full((n + sizes.sum() + 1, prefixes.logprobs.shape[1]), -1, np.int64)
-    if len(drafted):
-        at_once = max(1, batch_tokens // int(prefixes.lengths.max() + sizes.max()))
-        for now in np.split(drafted, range(at_once, len(drafted), at_once)):
-            logprobs += prefix.verify(model, prefixes, now, [tries[q] for q in now], kept=True)
-        counts["draft"] += int(sizes.sum())
-    start = n
-    for q in drafted:
-        below = np.where(tries[q].children >= 0, tries[q].children + start, -1)
-        children[q], children[start : start + sizes[q]] = below[0], below[1:]
-        columns.append(prefixes.lengths[q] + np.arange(sizes[q]))
-        start += sizes[q]
-    off = np.zeros((1, children.shape[1]))
-    return Drafts(
-        children, np.concatenate([*logprobs, off]), np.append(np.concatenate(columns), 0), prefixes.lengths + sizes
-    )
+def states(chains: np.ndarray, start: State, row_end: int) -> State:
+    """The grammar's states before every token of `chains` (N, T), (N, T) each, where `start` (N,) are those before the first."""
+    ends, place = chains == row_end, np.arange(chains.shape[1])
+    last = np.maximum.accumulate(np.where(ends, place, -1), axis=1)
+    last = np.append(np.full((len(chains), 1), -1), last[:, :-1], axis=1)  # the row end before each token
+    rows = start.rows[:, None] + np.cumsum(ends, axis=1) - ends
+    cols = np.where(last < 0, start.cols[:, None] + place, place - last - 1)
+    first = cols[np.arange(len(chains)), ends.argmax(axis=1)][:, None]  # as wide as the row that is ended first
+    return State(rows, cols, np.where((start.width[:, None] == 0) & (last >= 0), first, start.width[:, None]))

@@ -1,4 +1,4 @@
-"""What a search gives up where its time is short, by the pace of its last levels: branches first, then views.
+"""What a search gives up where its time is short, by the pace of its last passes: branches first, then views.
 
 Not here: the search itself (`decode.py`), how a frontier is parted (`frontier.py`).
 """
@@ -13,27 +13,27 @@ from ttt_core.config import DecodeConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve.frontier import Frontier
 
-PACED = 8  # levels after which the time that they took says whether the rest will end by the deadline
+PACED = 8  # passes after which the time that they took says whether the rest will end by the deadline
 NARROWED = 0.5  # where less than this share will be in time, each query keeps one branch before queries are cut
 
 
 class Pace:
-    """How fast a front goes, against a deadline in monotonic seconds."""
+    """How fast the tokens that are left of a front's answers become fewer, against a deadline in monotonic seconds."""
 
     def __init__(self, deadline: float):
-        self.deadline, self.levels, self.since = deadline, -1, time.monotonic()
+        self.deadline, self.passes, self.since, self.left = deadline, -1, time.monotonic(), 0
 
-    def share(self, ahead: int) -> float:
-        """Asked after every level: the share of the `ahead` next ones that fits the time, looked at every PACED levels, else 1."""
-        self.levels += 1
-        if self.levels == 0:  # what the first one takes, new shapes take
-            self.since = time.monotonic()
-        if self.levels < PACED or math.isinf(self.deadline):
+    def share(self, left: int) -> float:
+        """Asked after every pass: the share of the tokens `left` that fits the time, looked at every PACED passes, else 1."""
+        self.passes += 1
+        if self.passes == 0:  # what the first one takes, new shapes take
+            self.since, self.left = time.monotonic(), left
+        if self.passes < PACED or math.isinf(self.deadline) or left >= self.left:
             return 1.0
         now = time.monotonic()
-        takes, left = (now - self.since) / self.levels * ahead, max(0.0, self.deadline - now)
-        self.levels, self.since = 0, now
-        return left / takes if takes > left else 1.0
+        takes, has = (now - self.since) / (self.left - left) * left, max(0.0, self.deadline - now)
+        self.passes, self.since, self.left = 0, now, left
+        return has / takes if takes > has else 1.0
 
 
 def hurried(model: LoadedModel, front: Frontier, config: DecodeConfig, share: float) -> tuple[Frontier, float]:

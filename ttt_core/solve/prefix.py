@@ -1,4 +1,4 @@
-"""Prefixes of views, read once: their KV cache serves the search below them, the drafts and the re-scoring.
+"""Prefixes of views, read once: their KV cache serves the search below them and the re-scoring.
 
 Log-probs are the model's own, nats, float64. Not here: which tokens are tried (`decode.py`) or which answers are
 scored (`rescore.py`).
@@ -36,7 +36,7 @@ class Query:
     """A prefix after which an answer is expected, the dihedral of its view, and what is known of the answer.
 
     vector: the row of GridLM's task vectors; None at test time, when there is one a dihedral. expected: tokens of the
-    answer to reckon with where time is short.
+    answer to reckon with where time is short. draft: token ids of an answer that may be much like it.
     """
 
     prefix: Sequence
@@ -44,6 +44,7 @@ class Query:
     prior: Prior = Prior()
     vector: int | None = None
     expected: int = 0
+    draft: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,13 +187,8 @@ def _spread(values: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray:
     return made
 
 
-def verify(
-    model: LoadedModel, prefixes: Prefixes, index: np.ndarray, tries: Rows[Trie], kept: bool
-) -> list[np.ndarray]:
-    """One pass of a trie each directly below the prefixes `index`: per trie log-probs (N, V) after its nodes.
-
-    kept: the nodes stay in the cache, behind the prefix in order; else an index may occur more than once.
-    """
+def verify(model: LoadedModel, prefixes: Prefixes, index: np.ndarray, tries: Rows[Trie]) -> list[np.ndarray]:
+    """One pass of a trie each directly below the prefixes `index`, repeats allowed: per trie log-probs (N, V) after its nodes."""
     most, lengths = max(map(len, tries)), prefixes.lengths[index]
     ids, own = np.zeros((len(tries), most), np.int64), np.zeros((len(tries), most, most), bool)
     own |= np.eye(most, dtype=bool)  # padding attends to itself, so that no NaN arises
@@ -205,7 +201,7 @@ def verify(
         positions.append(np.concatenate([where, np.ones((most - size, *where.shape[1:]), where.dtype)]))
     sees = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None]).to(model.device)[:, None].expand(-1, most, -1)
     own = torch.from_numpy(own).to(model.device)
-    logits = grow(model, prefixes, index, lengths, ids, np.stack(positions), sees, own, kept)
+    logits = grow(model, prefixes, index, lengths, ids, np.stack(positions), sees, own, kept=False)
     logprobs = logprobs_of(logits)
     return [logprobs[number, : len(trie)] for number, trie in enumerate(tries)]
 

@@ -84,7 +84,7 @@ def score(
             size = max(1, min(size, CPU_PASS // longest) if model.device.type == "cpu" else size)
             now, work = work[:size], work[size:]
             rows, tries = np.array([row for _, row, _, _ in now]), [tree for *_, tree in now]
-            after = prefix.verify(model, prefixes, rows, tries, kept=False)
+            after = prefix.verify(model, prefixes, rows, tries)
             for (q, row, numbers, tree), logprobs in zip(now, after, strict=True):
                 for a, path in zip(numbers, tree.paths, strict=True):
                     ahead = np.concatenate([prefixes.logprobs[row][None], logprobs[path]])  # (T, V), before each token

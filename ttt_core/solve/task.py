@@ -175,7 +175,7 @@ def _decode(
 ) -> dict[tuple[int, int], Found]:
     """Per task and test input: answers in the task's own orientation, with the views that found them.
 
-    The first views are searched from nothing, what they find is drafted in the others. This ends by 0.6 of the time, or
+    The first views are searched first, what they find is expected in the others. This ends by 0.6 of the time, or
     with the first answer after it. A test input for which no view has an answer above the floor gets every view's greedy
     answer instead.
     """
@@ -186,14 +186,14 @@ def _decode(
     for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
         asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
-        def drafts(i: int, asked=asked) -> list[np.ndarray]:
+        def expected(i: int, asked=asked) -> np.ndarray | None:
             place = places[asked[i]]
-            best = _most_found(found[place.task, place.index])[: config.decode.drafts]
-            return [answer_ids(grammar, augment.apply(place.view, grid)) for grid, _ in best]
+            best = _most_found(found[place.task, place.index])[:1]
+            return answer_ids(grammar, augment.apply(place.view, best[0][0])) if best else None
 
         first = sum(places[i].numbers[0] < config.decode.draft_views for i in asked)
         answered = search(
-            model, [queries[i] for i in asked], options, until, drafts=drafts, first=first,
+            model, [queries[i] for i in asked], options, until, expected=expected, first=first,
             kept=kept if options is config.decode else None, counts=counts, last=last,
         )  # fmt: skip
         for i, answers in answered:
@@ -247,9 +247,11 @@ def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -
     prior = prior_of(seen, place.index, **kinds)
     longest = max((len(answer_ids(model.format.grammar, pair.output)) for pair in task.train), default=0)
     room = context_tokens(model) - ANSWER_ROOM * longest
+    test_input = seen.test[place.index].input
+    draft = answer_ids(model.format.grammar, test_input) if (prior.height, prior.width) == test_input.shape else None
     expected = len(answer_ids(model.format.grammar, np.zeros((prior.height, prior.width)))) if prior.height else longest
     query = model.format.query(seen, place.index, room)
-    return Query(query, dihedral, prior, vector=8 * place.task + dihedral, expected=expected)
+    return Query(query, dihedral, prior, vector=8 * place.task + dihedral, expected=expected, draft=draft)
 
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:

@@ -1,4 +1,4 @@
-"""Answers that share their beginnings, as one tree of tokens: what drafting and re-scoring pass through the model once.
+"""Answers that share their beginnings, as one tree of tokens: what re-scoring passes through the model once.
 
 A node is a token after a certain beginning; ends are no nodes, since nothing is predicted after them. Nodes stand in
 an order in which parents precede children. numpy only; not here: the model.
@@ -16,15 +16,13 @@ from ttt_core.arc.grammar import Grammar, State
 class Trie:
     """N nodes. tokens, depth: int64 (N,). before: the grammar's state before each.
 
-    paths: per answer its nodes in order. children: (N + 1, V), the node after node [n - 1] (0: after the root) with
-    each token, -1 where there is none.
+    paths: per answer its nodes in order.
     """
 
     tokens: np.ndarray
     depth: np.ndarray
     before: State
     paths: tuple[np.ndarray, ...]
-    children: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -50,12 +48,9 @@ def build(answers: Sequence[np.ndarray], grammar: Grammar) -> Trie:
     number = np.where(is_new, np.cumsum(is_new).reshape(ids.shape), 0)
     number = np.maximum.accumulate(number, axis=0) - 1  # (A, T): an old beginning has the node made for it above
     row, depth = np.nonzero(is_new)
-    parent = np.where(depth > 0, number[row, depth - 1], -1)
-    children = np.full((len(row) + 1, grammar.vocab_size), -1, np.int64)
-    children[parent + 1, ids[row, depth]] = np.arange(len(row))
     paths = {i: number[r, : lengths[r]] for r, i in enumerate(order)}
     before = State(*(field[row, depth] for field in _before(ids, grammar)))
-    return Trie(ids[row, depth], depth, before, tuple(paths[i] for i in range(len(answers))), children)
+    return Trie(ids[row, depth], depth, before, tuple(paths[i] for i in range(len(answers))))
 
 
 def chunks(answers: list[np.ndarray], most: int) -> list[list[int]]:
