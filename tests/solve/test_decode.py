@@ -17,7 +17,6 @@ from ttt_core.arc.encode import answer_grid, answer_ids
 from ttt_core.arc.grammar import Grammar, Prior, limits
 from ttt_core.config import DecodeConfig
 from ttt_core.solve import advance, frontier, prefix
-from ttt_core.solve import decode as decode_module
 from ttt_core.solve.decode import decode, search
 
 EVERYTHING = DecodeConfig(floor=5e-5, max_branches=10_000, max_tokens=100_000)
@@ -84,9 +83,9 @@ def test_answers_do_not_depend_on_when_the_cache_is_compacted(name, monkeypatch)
 
 @pytest.mark.parametrize("name", ["grid", "llama"])
 def test_answers_do_not_depend_on_how_a_step_is_cut_into_passes(name, monkeypatch):
-    model, passes, real = loaded(name), [], decode_module.prefix.grow
+    model, passes, real = loaded(name), [], prefix.grow
     asked = queries(model, np.random.default_rng(1), 6)
-    monkeypatch.setattr(decode_module.prefix, "grow", lambda *args: passes.append(args[4].size) or real(*args))
+    monkeypatch.setattr(prefix, "grow", lambda *args: passes.append(args[4].size) or real(*args))
     answers, padded = [], []
     for padding in (1, 10**6):
         monkeypatch.setattr(advance, "PADDING", padding)
@@ -163,7 +162,7 @@ def test_a_ramble_does_not_outgrow_the_batchs_tokens(monkeypatch):
     model = flat("grid", grammar)
     task = a_task(np.random.default_rng(0))
     asked = [a_query(model, task, seen) for seen in draw_views(task, 8, task_rng(0, "t", "views"))]
-    most, real = [], decode_module.prefix.grow
+    most, real = [], prefix.grow
 
     def measured(model, prefixes, *args, **options):
         logits = real(model, prefixes, *args, **options)
@@ -171,7 +170,7 @@ def test_a_ramble_does_not_outgrow_the_batchs_tokens(monkeypatch):
         most.append((rows, prefixes.cache.place[0].end * rows, columns))
         return logits
 
-    monkeypatch.setattr(decode_module.prefix, "grow", measured)
+    monkeypatch.setattr(prefix, "grow", measured)
     config = DecodeConfig(floor=1e-300, max_branches=30, max_tokens=1500, batch_tokens=1000)
     decode(model, asked, config, float("inf"))
     assert max(cells for rows, cells, _ in most if rows > 1) <= 2 * 1000 + 8 * 64

@@ -11,8 +11,7 @@ from ttt_core.arc.augment import Augmentation, draw_views
 from ttt_core.arc.grammar import Grammar
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
-from ttt_core.solve import decode as decode_module
-from ttt_core.solve import prefix
+from ttt_core.solve import levels, prefix
 from ttt_core.solve import task as task_module
 from ttt_core.solve.decode import decode, search
 from ttt_core.solve.task import solve_task
@@ -26,13 +25,13 @@ SQUARE = Task("t", (Pair(SIDE, SIDE + 1),), (Pair(SIDE), Pair(SIDE + 1)))
 @pytest.fixture
 def clock(monkeypatch):
     """Seconds that pass by themselves only in levels of the search, one a branch."""
-    now, real = [0.0], decode_module._level
+    now, real = [0.0], levels._level
 
-    def level(model, front, *rest):
+    def level(batch, front, *rest):
         now[0] += len(front.owner)
-        return real(model, front, *rest)
+        return real(batch, front, *rest)
 
-    monkeypatch.setattr(decode_module, "_level", level)
+    monkeypatch.setattr(levels, "_level", level)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
@@ -90,8 +89,8 @@ def test_views_that_die_below_the_floor_in_good_time_have_greedy_answers(clock):
 
 @pytest.mark.parametrize("scale", [1, 100])
 def test_every_test_input_has_an_attempt_of_its_own_where_time_allows_one_view_each(clock, monkeypatch, scale):
-    model, real = flat("grid", GRAMMAR), decode_module._level
-    monkeypatch.setattr(decode_module, "_level", lambda *args: (clock.__setitem__(0, clock[0] + scale), real(*args))[1])
+    model, real = flat("grid", GRAMMAR), levels._level
+    monkeypatch.setattr(levels, "_level", lambda *args: (clock.__setitem__(0, clock[0] + scale), real(*args))[1])
     config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=8, floor=1e-300, max_branches=8))
     candidates = solve_task(model, SQUARE, config, seed=0, deadline=4_000.0).candidates
     assert [len(own) > 0 for own in candidates] == [scale == 1] * 2

@@ -1,26 +1,25 @@
 """The pass that search waits for: the tokens due in all queries of a frontier, each with its draft behind it.
 
-Not here: what is drafted (`drafts.py`), which tokens are due (`decode.py`).
+Not here: what is drafted (`drafts.py`), which tokens are due (`levels.py`).
 """
 
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from ttt_core.model.load import LoadedModel
 from ttt_core.solve import drafts as drafting
 from ttt_core.solve import prefix
-from ttt_core.solve.drafts import Drafts
 from ttt_core.solve.frontier import Frontier
+from ttt_core.solve.levels import Batch
 
 PADDING, GPU_PADDING = 32, 2048  # padded tokens that take about as long as one more pass
 EVEN = 16  # tokens of one query's pass, beyond so many a multiple of this: on a CPU every new shape costs a kernel
 
 
-def passed(model: LoadedModel, front: Frontier, drafts: Drafts, counts: Counter) -> Frontier:
+def passed(batch: Batch, front: Frontier) -> Frontier:
     """`front` once the branches that wait for a pass have had it."""
+    model, drafts, counts = batch.model, batch.drafts, batch.counts
     away = np.flatnonzero(front.entry < 0)
     owner, depth, row_end = front.owner[away], front.depth[away] - 1, model.format.grammar.row_end
     queries = front.asked[owner]

@@ -3,7 +3,7 @@
 A branch of the search that takes a drafted token needs no pass of its own. What the model says of a drafted token
 corrects the draft behind it, so that a wrong one soon becomes what the search will ask for (Jacobi decoding,
 arXiv:2305.10427). Drafts change the work, not the answers. numpy only; not here: the passes (`advance.py`), and which token a branch
-takes (`decode.py`).
+takes (`levels.py`).
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 It starts as the empty answer of every query; what finished queries, dead branches and wrong drafts leave in the cache is
 compacted away, and a frontier goes on in two parts where its cache has outgrown its tokens or the time is short. Not here: which
-tokens extend it (`decode.py`), how short the time is (`hurry.py`).
+tokens extend it (`levels.py`), how short the time is (`hurry.py`).
 """
 
 from dataclasses import dataclass, replace
