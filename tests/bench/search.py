@@ -35,7 +35,7 @@ from bench_models import generating, trained
 from ttt_core.arc import augment
 from ttt_core.arc.editions import write_edition
 from ttt_core.arc.encode import answer_grid, answer_ids
-from ttt_core.arc.tasks import cells, read_challenges, select_tasks
+from ttt_core.arc.tasks import Task, cells, read_challenges, select_tasks
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig, preset
 from ttt_core.errors import InputError
 from ttt_core.model.load import LoadedModel, load_model
@@ -145,17 +145,24 @@ def generated(model: LoadedModel, queries: list[Query], tokens: Counter) -> list
 
 
 def ours(model, queries, views, config: DecodeConfig, kept: list, counts: Counter) -> list[dict]:
-    """(c): the search with drafts across views, its prefixes kept for scoring."""
+    """(c): the search with drafts from other views, its prefixes kept for scoring."""
     found, grammar = [{} for _ in queries], model.format.grammar
 
-    def drafts(i: int):
-        best = pool(model, found, views)[: config.drafts]
-        return [answer_ids(grammar, augment.apply(views[i], grid)) for grid in best]
+    def expected(i: int):
+        best = pool(model, found, views)[:1]
+        return answer_ids(grammar, augment.apply(views[i], best[0])) if best else None
 
-    options = {"drafts": drafts, "first": config.draft_views, "kept": kept, "counts": counts}
+    options = {"expected": expected, "first": config.draft_views, "kept": kept, "counts": counts}
     for i, answers in search(model, queries, config, float("inf"), **options):
         found[i] = {tuple(map(int, ids)): total for ids, total in answers}
     return found
+
+
+def drafted(model: LoadedModel, seen: Task, dihedral: int) -> Query:
+    """The query of a view; as in `solve`, its answer is drafted as its input where demonstrations keep the shape."""
+    keeps_shape = all(pair.input.shape == pair.output.shape for pair in seen.train)
+    draft = answer_ids(model.format.grammar, seen.test[0].input) if keeps_shape else None
+    return Query(model.format.query(seen, 0), dihedral, draft=draft)
 
 
 def pool(model, found: list[dict], views) -> list[np.ndarray]:
@@ -189,7 +196,7 @@ def compete(model: LoadedModel, tasks, n_views: int, adapt_steps: int) -> dict[s
     gap, missed, found_by = 0.0, 0, Counter()
     for task in tasks:
         views = augment.draw_views(task, n_views, augment.task_rng(0, task.id, "views"))
-        queries = [Query(model.format.query(augment.view(view, task), 0), view.dihedral) for view in views]
+        queries = [drafted(model, augment.view(view, task), view.dihedral) for view in views]
         rng = augment.task_rng(0, task.id, "adapt")
         with adapted(model, task, config.adapt, rng, float("inf")), torch.inference_mode():
             one_pass(model, queries[0], [])  # warm
