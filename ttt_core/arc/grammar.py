@@ -4,8 +4,8 @@ A small automaton, vectorised over a batch of partial answers. Every answer it l
 1..30 and within its limits; nothing is repaired afterwards. numpy only; masks are bool (B, V).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -22,7 +22,11 @@ class State:
 
     def take(self, index: np.ndarray) -> "State":
         """The partial answers `index`, in that order, repeats allowed."""
-        return State(self.rows[index], self.cols[index], self.width[index])
+        return self.each(lambda field: field[index])
+
+    def each(self, change: Callable[..., np.ndarray], *others: "State") -> "State":
+        """The state whose fields are `change` of these fields, and of those of `others`."""
+        return State(*(change(*(getattr(state, f.name) for state in (self, *others))) for f in fields(State)))
 
 
 @dataclass(frozen=True)

@@ -96,53 +96,47 @@ def _best(scores: np.ndarray, owner: np.ndarray, branch, token, caps: np.ndarray
 
 def _along_drafts(batch: Batch, front: Frontier, needs_any: bool) -> Frontier:
     """What `_level` does, again and again, where a query has one branch and no token but the drafted one may follow: at once."""
-    config, drafts = batch.config, batch.drafts
     is_one = (np.bincount(front.owner)[front.owner] == 1) & (front.entry >= 0)
-    one = np.flatnonzero(is_one & (drafts.left(front.entry) > 0))
+    one = np.flatnonzero(is_one & (batch.drafts.left(front.entry) > 0))
     if not len(one):
         return front
-    left, owner = drafts.left(front.entry[one]), front.owner[one]
-    places = np.arange(left.max())  # in the draft
-    is_drafted = places < left[:, None]  # (N, T)
-    entries = front.entry[one, None] + np.minimum(
-        np.arange(left.max() + 1), left[:, None]
-    )  # (N, T + 1), before each token
-    tokens = np.where(is_drafted, drafts.tokens(entries[:, 1:]), -1)  # (N, T)
-    state = states(_wide(tokens, tokens.shape[1] + 1), front.state.take(one), batch.model.format.grammar.row_end)
-    flat = State(*(field[:, : len(places)].ravel() for field in (state.rows, state.cols, state.width)))
-    nothing = np.zeros(tokens.size)
-    scores = batch.scores(flat, np.repeat(front.asked[owner], len(places)), entries[:, :-1].ravel(), nothing)
-    scores = scores.reshape(*tokens.shape, -1)  # (N, T, V), of the tokens by themselves
-    own = np.take_along_axis(scores, np.maximum(tokens, 0)[:, :, None], axis=2)[:, :, 0]
-    total = np.cumsum(np.append(front.total[one, None], own, axis=1), axis=1)  # (N, T + 1)
-    others = scores.copy()
-    np.put_along_axis(others, np.maximum(tokens, 0)[:, :, None], -np.inf, axis=2)
-    others = others.max(axis=2)
-    is_next = is_drafted & np.isfinite(own)
-    if config.search == "greedy":
-        is_next &= own > others
-    else:
-        floor = np.log(config.floor)
-        is_next &= total[:, :-1] + others < floor
-        is_next &= (total[:, 1:] >= floor) | (needs_any & (own > others))
-    n = np.logical_and.accumulate(is_next, axis=1).sum(axis=1)  # (N,) tokens further
-    every, depth = np.arange(len(one)), front.depth[one]
+    left, owner, depth = batch.drafts.left(front.entry[one]), front.owner[one], front.depth[one]
+    places = np.arange(left.max() + 1)
+    entries = front.entry[one, None] + np.minimum(places, left[:, None])  # (N, T + 1): its own, then drafted ones
+    tokens = np.where(places[1:] <= left[:, None], batch.drafts.tokens(entries[:, 1:]), -1)  # (N, T)
+    state = states(np.pad(tokens, ((0, 0), (0, 1))), front.state.take(one), batch.model.format.grammar.row_end)
+    asked = np.repeat(front.asked[owner], len(places) - 1)
+    before = state.each(lambda field: field[:, :-1].ravel())
+    scores = batch.scores(before, asked, entries[:, :-1].ravel(), np.zeros(tokens.size))
+    scores = scores.reshape(*tokens.shape, -1)  # (N, T, V): of each token by itself
+    n, total = _taken(batch.config, scores, tokens, front.total[one], needs_any)
+    each = np.arange(len(one))
     batch.counts["search_unshared"] += int(((front.prefixes.lengths[owner] + depth) * n + n * (n + 1) // 2).sum())
-    row, at = np.nonzero(places < n[:, None])
+    row, at = np.nonzero(places[1:] <= n[:, None])
     path = _wide(front.path, int((depth + n).max()))
     path[one[row], depth[row] + at] = entries[row, at + 1]
-    moved = n > 0
-    token = np.where(moved, tokens[every, np.maximum(n - 1, 0)], front.token[one])
-    reached = State(*(field[every, n] for field in (state.rows, state.cols, state.width)))
     values = {
-        "total": total[every, n],
-        "depth": depth + n,
-        "token": token,
-        "entry": entries[every, n],
-        "state": reached,
-    }
+        "total": total[each, n], "depth": depth + n, "token": np.where(n > 0, tokens[each, n - 1], front.token[one]),
+        "entry": entries[each, n], "state": state.each(lambda field: field[each, n]),
+    }  # fmt: skip
     fields = {name: _put(getattr(front, name), one, value) for name, value in values.items()}
     return replace(front, **fields, path=path, spent=front.spent + np.bincount(owner, n, len(front.asked)).astype(int))
+
+
+def _taken(config: DecodeConfig, scores, tokens, total, needs_any: bool) -> tuple[np.ndarray, np.ndarray]:
+    """How many (N,) of the drafted `tokens` (N, T) are taken, and the log-probs (N, T + 1) of branches of `total` (N,) with them."""
+    index = np.maximum(tokens, 0)[:, :, None]
+    own = np.take_along_axis(scores, index, axis=2)[:, :, 0]
+    total = np.cumsum(np.append(total[:, None], own, axis=1), axis=1)
+    others = scores.copy()
+    np.put_along_axis(others, index, -np.inf, axis=2)
+    others = others.max(axis=2)
+    if config.search == "greedy":
+        is_taken = own > others
+    else:
+        floor = np.log(config.floor)
+        is_taken = (total[:, :-1] + others < floor) & ((total[:, 1:] >= floor) | (needs_any & (own > others)))
+    return np.logical_and.accumulate(is_taken & (tokens >= 0), axis=1).sum(axis=1), total
 
 
 def _wide(path: np.ndarray, columns: int) -> np.ndarray:
@@ -152,16 +146,16 @@ def _wide(path: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _joined(one, other, order: np.ndarray):
+    """A field of some branches and of others, in `order`."""
     if isinstance(one, State):
-        pairs = ((one.rows, other.rows), (one.cols, other.cols), (one.width, other.width))
-        return State(*(np.concatenate(pair)[order] for pair in pairs))
+        return one.each(lambda a, b: _joined(a, b, order), other)
     return np.concatenate([one, other])[order]
 
 
 def _put(old, index: np.ndarray, new):
+    """A field of all branches, with `new` values at `index`."""
     if isinstance(old, State):
-        pairs = ((old.rows, new.rows), (old.cols, new.cols), (old.width, new.width))
-        return State(*(_put(*pair[:1], index, pair[1]) for pair in pairs))
+        return old.each(lambda a, b: _put(a, index, b), new)
     changed = old.copy()
     changed[index] = new
     return changed
