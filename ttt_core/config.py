@@ -82,7 +82,7 @@ class DecodeConfig:
     logprobs: typing.Literal["model", "renormalised"] = "model"  # renormalised: shared out among what the grammar allows
     batch_tokens: int = 16384  # prefix tokens of one batch of views at most, at least one view; cached: twice as many
     draft_views: int = 4  # views searched first; what they find is drafted in the others
-    drafts: int = 256  # tokens drafted at once in a view, at most; 0: none
+    drafts: int = 256  # tokens of a view that one pass takes on the strength of a draft, at most; 0 or 1: no drafts
 
     def __post_init__(self):
         _require(self.views > 0, "decode.views", self.views, "give 1 or more")
@@ -151,9 +151,9 @@ PRESETS = {
     # The bundled GridLM: what solves most in least time in kaggle_dataset/model/MODEL_CARD.md.
     "grid": Config(
         adapt=AdaptConfig(
-            method="lora", optimizer="muon", steps=60, lr=2e-2, vector_lr=5e-2, batch_tokens=1024, time_share=0.8
+            method="lora", optimizer="muon", steps=90, lr=2e-2, vector_lr=5e-2, batch_tokens=512, time_share=0.8
         ),
-        decode=DecodeConfig(views=16, floor=0.1, draft_views=16),  # so small a model is faster without drafts
+        decode=DecodeConfig(views=16, floor=0.1, draft_views=16),  # to wait for others' answers gains nothing
         rescore=RescoreConfig(views=16),
         vote=VoteConfig("sum_logprob"),
         second=SecondConfig(passes=4),

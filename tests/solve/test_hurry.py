@@ -8,7 +8,8 @@ import pytest
 
 from tests.solve.tiny import a_query, a_task, flat, loaded, same
 from ttt_core.arc.augment import Augmentation, draw_views
-from ttt_core.arc.grammar import Grammar
+from ttt_core.arc.encode import answer_ids
+from ttt_core.arc.grammar import Grammar, Prior
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.solve import levels, prefix
@@ -87,7 +88,7 @@ def test_views_that_die_below_the_floor_in_good_time_have_greedy_answers(clock):
     assert all(own and own[0].grid.shape == (6, 6) for own in candidates) and clock[0] > 2 * 2 * TOKENS
 
 
-@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize("scale", [1, 300])
 def test_every_test_input_has_an_attempt_of_its_own_where_time_allows_one_view_each(clock, monkeypatch, scale):
     model, real = flat("grid", GRAMMAR), levels._level
     monkeypatch.setattr(levels, "_level", lambda *args: (clock.__setitem__(0, clock[0] + scale), real(*args))[1])
@@ -135,3 +136,27 @@ def test_a_view_whose_scoring_was_cut_scores_all_candidates_or_none(monkeypatch)
     for view in unfound:
         below = [c.logprobs[view] for c in cut if view not in c.found_in]
         assert len(below) > 1 and np.allclose(below, np.log(1e-5))
+
+
+@pytest.mark.parametrize("side", [10, 15])
+def test_views_whose_drafts_are_right_are_done_one_after_the_other_too(side, monkeypatch):
+    model, now, grow = flat("grid", Grammar(15, 10, 13, max_side=side)), [0.0], prefix.grow
+
+    def passed(model, prefixes, index, used, ids, *rest, **named):
+        now[0] += ids.size
+        return grow(model, prefixes, index, used, ids, *rest, **named)
+
+    monkeypatch.setattr(prefix, "grow", passed)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    square = np.zeros((side, side), np.uint8)
+    task, answer = Task("t", (Pair(square, square),), (Pair(square),)), answer_ids(model.format.grammar, square)
+    views = [Augmentation(dihedral=n) for n in range(8)]
+    asked = [a_query(model, task, v, prior=Prior(side, side), expected=len(answer), draft=answer) for v in views]
+    decode(model, asked, DecodeConfig(search="greedy"), float("inf"))
+    whole, done = now[0], []
+    for share in (0.5, 0.75, 1.01):
+        now[0] = 0.0
+        found = [n for n, own in enumerate(decode(model, asked, DecodeConfig(search="greedy"), share * whole)) if own]
+        assert found == list(range(len(found)))
+        done.append(len(found))
+    assert 0 <= done[0] <= done[1] < done[2] == 8 and done[1] > 0, done

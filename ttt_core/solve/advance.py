@@ -14,7 +14,7 @@ from ttt_core.solve.frontier import Frontier
 from ttt_core.solve.levels import Batch
 
 PADDING, GPU_PADDING = 32, 2048  # padded tokens that take about as long as one more pass
-EVEN = 16  # tokens of one query's pass, beyond so many a multiple of this: on a CPU every new shape costs a kernel
+EVEN = 16  # tokens of one query's pass, beyond so many a multiple of this: every new shape costs a kernel
 
 
 def passed(batch: Batch, front: Frontier) -> Frontier:

@@ -21,10 +21,12 @@ from ttt_core.solve import prefix
 from ttt_core.solve.advance import passed
 from ttt_core.solve.drafts import Drafts
 from ttt_core.solve.feed import context_tokens
-from ttt_core.solve.frontier import compacted, start
+from ttt_core.solve.frontier import Frontier, compacted, start
 from ttt_core.solve.hurry import Pace, hurried
 from ttt_core.solve.levels import Answer, Batch, to_a_pass
 from ttt_core.solve.prefix import Prefixes, Query
+
+CPU_DRAFTS = 32  # tokens of a view in one pass on a CPU, where more cost more than the passes that they spare
 
 
 def decode(model: LoadedModel, queries: list[Query], config: DecodeConfig, deadline: float) -> list[list[Answer]]:
@@ -61,7 +63,8 @@ def search(
         asked = [queries[i] for i in part]
         room = [min(config.answer_tokens, context_tokens(model) - len(query.prefix)) for query in asked]
         bounds = limits(room, [query.prior for query in asked])
-        drafts = Drafts(prefixes.logprobs, bounds, model.format.grammar, config.drafts)
+        most = min(config.drafts, CPU_DRAFTS) if model.device.type == "cpu" else config.drafts
+        drafts = Drafts(prefixes.logprobs, bounds, model.format.grammar, most)
         for number, i in enumerate(part):
             ids = expected(i)
             if (ids := queries[i].draft if ids is None else ids) is not None:
@@ -83,18 +86,25 @@ def _search(batch: Batch, prefixes: Prefixes, expected: np.ndarray, deadline: fl
     """
     model, found, most = batch.model, batch.found, 2 * batch.config.batch_tokens
     batch.counts["search_unshared"] += int(prefixes.lengths.sum())
-    fronts, pace = [start(model, prefixes, most)], Pace(deadline)
+
+    def left(front: Frontier) -> int:
+        lengths = front.lengths()
+        return int(np.maximum(1, expected[front.asked] - lengths)[lengths >= 0].sum())
+
+    fronts = [start(model, prefixes, most)]
+    pace = Pace(deadline, left(fronts[0]))
     while fronts and time.monotonic() < (deadline if last is None or any(found) else max(deadline, last)):
         needs_any = fronts[-1].hurried and last is not None and not any(found)
         front = to_a_pass(batch, fronts.pop(), needs_any)
         if not len(front.owner):
-            pace = Pace(deadline)
+            pace = Pace(deadline, left(fronts[-1]) if fronts else 0)
             continue
-        front = passed(batch, front)
-        lengths = front.lengths()
-        share = pace.share(int(np.maximum(1, expected[front.asked] - lengths)[lengths > 0].sum()))
+        share = pace.share(left(front))
         if share < 1:
             front, share = hurried(model, front, batch.config, share)
-        parts = compacted(front, batch.drafts, most, share)
-        fronts += reversed(parts)
-        pace = pace if len(parts) == 1 else Pace(deadline)
+        front, *others = compacted(front, batch.drafts, most, share)
+        if others:
+            pace = Pace(deadline, left(front))
+        fronts += [*others, passed(batch, front)]
+    for front in fronts:  # what the last passes have brought
+        to_a_pass(batch, front, needs_any=False)

@@ -9,10 +9,11 @@ takes (`levels.py`).
 import numpy as np
 
 from ttt_core.arc.grammar import Grammar, Limits, State
+from ttt_core.arc.tasks import N_COLORS
 
-LEAST = 4  # tokens passed at once where drafts fail, which costs little more than one
-FIRST = 16  # half of the tokens passed at once before it is known whether drafts fail
-WIDE = 512  # tokens that one query passes at once, at most, unless it has more branches
+LEAST = 4  # tokens of a query in one pass where drafts fail, which costs little more than one
+FIRST = 16  # half of the tokens before it is known whether drafts fail
+PASS = 4096  # tokens of one pass, at most, unless there are more branches
 
 
 class Drafts:
@@ -23,13 +24,13 @@ class Drafts:
     """
 
     def __init__(self, logprobs: np.ndarray, bounds: Limits, grammar: Grammar, most: int):
-        """logprobs: (Q, V); most: tokens drafted at once."""
+        """logprobs: (Q, V), after the prefixes. most: tokens of a query in one pass, the one that is due included."""
         n = len(logprobs)
         self.row_end, self.most, self.room = grammar.row_end, max(1, most), bounds.tokens - 1  # an end is no entry
         self.expected = np.full((n, max(1, int(self.room.max(initial=0)))), -1, np.int64)  # -1: anything
         self.passes = np.zeros(n, np.int64)  # of each query
         self.size = n
-        self._logprobs = np.array(logprobs)
+        self._logprobs = logprobs.astype(np.float32)  # there may be a hundred thousand
         self._token, self._column, self._left = np.full(n, -1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
 
     def expect(self, query: int, ids: np.ndarray) -> None:
@@ -43,8 +44,8 @@ class Drafts:
         return np.where((self._left[entries] > 0) & (self._token[following] == tokens), following, -1)
 
     def logprobs(self, entries: np.ndarray) -> np.ndarray:
-        """Of the token after each of `entries`."""
-        return self._logprobs[entries]
+        """(..., V) of the token after each of `entries` (...)."""
+        return self._logprobs[entries].astype(np.float64)
 
     def tokens(self, entries: np.ndarray) -> np.ndarray:
         return self._token[entries]
@@ -61,14 +62,14 @@ class Drafts:
         self._column[entries] = columns
 
     def chains(self, queries: np.ndarray, depth: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """(N, T): `tokens`, numbers `depth` of answers to `queries`, (N,) each, and what is expected behind them; then -1.
+        """(N, T), for a pass: `tokens`, numbers `depth` of answers to `queries`, (N,) each, and what is expected behind them; then -1.
 
-        The more tokens a pass has brought a query forward so far, the more are drafted.
+        The more tokens a pass has brought a query forward so far, the more it gets, shared out among its branches.
         """
         branches = np.bincount(queries, minlength=len(self.passes))[queries]
-        most = np.maximum(LEAST, 2 * (depth + FIRST) // (self.passes[queries] + 1))
-        most = np.minimum(2 ** np.log2(most).astype(int), self.most)  # a power of two: of few different shapes
-        most = np.minimum(most, np.maximum(1, WIDE // branches))
+        most = np.maximum(LEAST, 2 * (depth + FIRST) / (self.passes[queries] + 1))
+        most = np.minimum(2 ** np.ceil(np.log2(most)).astype(int), self.most)  # a power of two: of few different shapes
+        most = np.maximum(1, np.minimum(most, PASS // len(np.unique(queries))) // branches)
         behind = depth[:, None] + np.arange(1, max(1, int(most.max())))
         fits = (behind - depth[:, None] < most[:, None]) & (behind < self.room[queries][:, None])
         drafted = self.expected[queries[:, None], np.minimum(behind, self.expected.shape[1] - 1)]
@@ -84,13 +85,14 @@ class Drafts:
         """
         chain, place = np.nonzero(chains >= 0)
         lengths = np.bincount(chain, minlength=len(chains))
-        first = self.size + np.cumsum(lengths) - lengths
+        begin = np.cumsum(lengths) - lengths
+        first = self.size + begin
         self._append(logprobs, chains[chain, place], columns, lengths[chain] - 1 - place)
         likely = logprobs.argmax(axis=1)
-        likely[(likely >= 10) & (likely != self.row_end)] = -1  # an end, or no token of an answer
+        likely[(likely >= N_COLORS) & (likely != self.row_end)] = -1  # an end, or no token of an answer
         for number in order:
             at = depth[number] + 1
-            part = likely[chain == number][: self.expected.shape[1] - at]
+            part = likely[begin[number] :][: min(lengths[number], self.expected.shape[1] - at)]
             self.expected[queries[number], at : at + len(part)] = part
         return first
 

@@ -23,8 +23,8 @@ class Frontier:
     """R live branches of Q queries with a cache of their own, in order of queries; those of one query are equally long.
 
     asked: (Q,) number of each query in its batch; used: (Q,) columns in use; spent: (Q,) tokens visited so far.
-    owner: (R,) place in `asked`; total: (R,) log-prob; depth: (R,) tokens; token: (R,) the last of them; before, state: of
-    the grammar, without and with it; entry: (R,) in the drafts, -1 while it waits for a pass; path: (R, D) entries of all
+    owner: (R,) place in `asked`; total: (R,) log-prob; depth: (R,) tokens; token: (R,) the last of them; state: of the grammar;
+    before: where a branch waits, without its last token; entry: (R,) in the drafts, -1 while it waits for a pass; path: (R, D) entries of all
     tokens, -1 behind. look_at: columns in use at which the cache is compacted. hurried: time is short for it.
     """
 
@@ -50,8 +50,8 @@ class Frontier:
         return {n: v.take(index) if isinstance(v, State) else v[index] for n, v in zip(names, values, strict=True)}
 
     def lengths(self) -> np.ndarray:
-        """(Q,) tokens of each query's branches; 0 where it has none."""
-        lengths = np.zeros(len(self.asked), np.int64)
+        """(Q,) tokens of each query's branches; -1 where it has none."""
+        lengths = np.full(len(self.asked), -1)
         lengths[self.owner] = self.depth
         return lengths
 
@@ -75,7 +75,7 @@ def start(model: LoadedModel, prefixes: Prefixes, most: int) -> Frontier:
 
 
 def compacted(front: Frontier, drafts: Drafts, most: int, share: float = 1.0) -> list[Frontier]:
-    """`front`, of which no branch waits, without what nothing needs in its cache, once this is half of it; in two where needed.
+    """`front` without what nothing needs in its cache, once this is half of it; in two where needed.
 
     most: cached tokens, padding included, that more than one query may have. share: of the queries, for the first of two.
     """
@@ -83,7 +83,7 @@ def compacted(front: Frontier, drafts: Drafts, most: int, share: float = 1.0) ->
     if share == 1 and 2 * len(live) > len(front.asked) and front.used.max() < front.look_at:
         return [front]
     branch, place = np.nonzero(front.path >= 0)
-    left = drafts.left(front.entry)
+    left = np.where(front.entry >= 0, drafts.left(front.entry), 0)
     ahead = np.repeat(front.entry - np.cumsum(left) + left + 1, left) + np.arange(
         left.sum()
     )  # drafted after the branches

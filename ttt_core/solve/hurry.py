@@ -3,7 +3,6 @@
 Not here: the search itself (`decode.py`), how a frontier is parted (`frontier.py`).
 """
 
-import math
 import time
 from dataclasses import replace
 
@@ -18,20 +17,21 @@ NARROWED = 0.5  # where less than this share will be in time, each query keeps o
 
 
 class Pace:
-    """How fast the tokens that are left of a front's answers become fewer, against a deadline in monotonic seconds."""
+    """How fast the tokens that are `left` of a front's answers become fewer, against a deadline in monotonic seconds."""
 
-    def __init__(self, deadline: float):
-        self.deadline, self.passes, self.since, self.left = deadline, -1, time.monotonic(), 0
+    def __init__(self, deadline: float, left: int):
+        self.deadline, self.passes, self.since, self.left = deadline, -1, time.monotonic(), left
 
     def share(self, left: int) -> float:
-        """Asked after every pass: the share of the tokens `left` that fits the time, looked at every PACED passes, else 1."""
+        """Asked before every pass: the share of the tokens `left` that fits the time.
+
+        1 where it is not looked at: it is every PACED passes, or when these have brought one of PACED tokens.
+        """
         self.passes += 1
-        if self.passes == 0:  # what the first one takes, new shapes take
-            self.since, self.left = time.monotonic(), left
-        if self.passes < PACED or math.isinf(self.deadline) or left >= self.left:
+        now, gone = time.monotonic(), self.left - left
+        if self.passes < 1 or gone <= 0 or (self.passes < PACED and gone * PACED < self.left):
             return 1.0
-        now = time.monotonic()
-        takes, has = (now - self.since) / (self.left - left) * left, max(0.0, self.deadline - now)
+        takes, has = (now - self.since) / gone * left, max(0.0, self.deadline - now)
         self.passes, self.since, self.left = 0, now, left
         return has / takes if takes > has else 1.0
 

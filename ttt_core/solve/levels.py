@@ -42,13 +42,14 @@ class Batch:
 def to_a_pass(batch: Batch, front: Frontier, needs_any: bool) -> Frontier:
     """`front` when all its queries wait for a pass or have ended. Ended answers go into `batch.found`.
 
-    needs_any: the best branch of a query goes on below the floor.
+    needs_any: until there is an answer, the best branch of a query goes on below the floor.
     """
     while True:
         waits = np.zeros(len(front.asked), bool)
         waits[front.owner[front.entry < 0]] = True
         if waits[front.owner].all():
             return front
+        needs_any = needs_any and not any(batch.found)
         front = _level(batch, _along_drafts(batch, front, needs_any), waits, needs_any)
 
 
@@ -75,7 +76,7 @@ def _level(batch: Batch, front: Frontier, waits: np.ndarray, needs_any: bool) ->
     rest["path"] = _wide(rest["path"], path.shape[1])
     further = {
         "owner": owner, "total": scores[branch, token], "depth": depth + 1, "token": token, "before": before,
-        "state": grammar.advance(before, token), "entry": entry, "path": _wide(path, rest["path"].shape[1]),
+        "state": grammar.advance(before, token), "entry": entry, "path": path,
     }  # fmt: skip
     batch.counts["search_unshared"] += int((front.prefixes.lengths[owner] + depth + 1).sum())
     order = np.argsort(np.append(rest["owner"], owner), kind="stable")
@@ -113,7 +114,7 @@ def _along_drafts(batch: Batch, front: Frontier, needs_any: bool) -> Frontier:
     each = np.arange(len(one))
     batch.counts["search_unshared"] += int(((front.prefixes.lengths[owner] + depth) * n + n * (n + 1) // 2).sum())
     row, at = np.nonzero(places[1:] <= n[:, None])
-    path = _wide(front.path, int((depth + n).max()))
+    path = _wide(front.path.copy(), int((depth + n).max()))
     path[one[row], depth[row] + at] = entries[row, at + 1]
     values = {
         "total": total[each, n], "depth": depth + n, "token": np.where(n > 0, tokens[each, n - 1], front.token[one]),
@@ -140,9 +141,9 @@ def _taken(config: DecodeConfig, scores, tokens, total, needs_any: bool) -> tupl
 
 
 def _wide(path: np.ndarray, columns: int) -> np.ndarray:
-    """A copy of `path` (R, D) with room for so many columns."""
+    """`path` (R, D) with room for so many columns."""
     more = columns - path.shape[1]
-    return np.pad(path, ((0, 0), (0, max(more, MORE) if more > 0 else 0)), constant_values=-1)
+    return np.pad(path, ((0, 0), (0, max(more, MORE))), constant_values=-1) if more > 0 else path
 
 
 def _joined(one, other, order: np.ndarray):

@@ -1,6 +1,6 @@
 """Prefixes of views, read once: their KV cache serves the search below them and the re-scoring.
 
-Log-probs are the model's own, nats, float64. Not here: which tokens are tried (`decode.py`) or which answers are
+Log-probs are the model's own, nats, float64. Not here: which tokens are tried (`levels.py`) or which answers are
 scored (`rescore.py`).
 """
 
