@@ -34,6 +34,7 @@ class AdaptConfig:
         "leave_one_out"  # of a TextFormat
     )
     steps: int = 64  # optimiser steps at most; the deadline may end it earlier
+    long_steps: int = 0  # steps at most where the mean sequence is longer than batch_tokens; 0: as many as else
     batch_tokens: int = 2048  # tokens of one optimiser step at most, at least one sequence
     sequences: int = 0  # drawn once and repeated; 0: others in every step
     lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"
@@ -54,8 +55,13 @@ class AdaptConfig:
     save: bool = False  # what was trained is kept in the run's folder, and gone on from
     max_memory_gib: float = 0.0  # of weights and training together; 0: what is free on the device
 
+    def steps_at(self, tokens: float) -> int:
+        """Steps where the mean sequence has so many tokens."""
+        return min(self.steps, self.long_steps) if self.long_steps and tokens > self.batch_tokens else self.steps
+
     def __post_init__(self):
         _require(self.steps >= 0, "adapt.steps", self.steps, "give 0 or more")
+        _require(self.long_steps >= 0, "adapt.long_steps", self.long_steps, "give 0 or more")
         _require(self.batch_tokens > 0, "adapt.batch_tokens", self.batch_tokens, "give 1 or more")
         _require(self.sequences >= 0, "adapt.sequences", self.sequences, "give 0 or more")
         _require(self.muon_steps > 0, "adapt.muon_steps", self.muon_steps, "give 1 or more")
@@ -151,7 +157,8 @@ PRESETS = {
     # The bundled GridLM: what solves most in least time in kaggle_dataset/model/MODEL_CARD.md.
     "grid": Config(
         adapt=AdaptConfig(
-            method="lora", optimizer="muon", steps=90, lr=2e-2, vector_lr=5e-2, batch_tokens=512, time_share=0.8
+            method="lora", optimizer="muon", steps=90, long_steps=60, lr=2e-2, vector_lr=5e-2, batch_tokens=512,
+            time_share=0.8,
         ),
         decode=DecodeConfig(views=16, floor=0.1, draft_views=16),  # to wait for others' answers gains nothing
         rescore=RescoreConfig(views=16),

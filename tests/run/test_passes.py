@@ -21,6 +21,7 @@ def test_profiles_change_the_work_and_not_the_method(name):
     assert wide.decode.views > config.decode.views > small.decode.views
     assert wide.rescore.views > config.rescore.views > small.rescore.views
     assert wide.adapt.steps > config.adapt.steps == small.adapt.steps
+    assert wide.adapt.long_steps == config.second.steps * config.adapt.long_steps
     assert wide.adapt.lr * wide.adapt.steps == pytest.approx(config.adapt.lr * config.adapt.steps)
     assert wide.decode.floor < config.decode.floor and small.decode.batch_tokens < config.decode.batch_tokens
     assert {c.adapt.method for c in (wide, small)} == {config.adapt.method}

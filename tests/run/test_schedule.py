@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import PRESETS
+from ttt_core.config import PRESETS, preset
 from ttt_core.run.schedule import SLACK, Schedule, cost
 
 
@@ -22,6 +22,12 @@ def test_cost_grows_with_whatever_makes_work(name):
     small = cost(task(3), config)
     assert all(cost(larger, config) > small for larger in (task(30), task(3, demonstrations=4), task(3, tests=2)))
     assert cost(task(6), PRESETS["grid"]) < 10 * cost(task(3), PRESETS["grid"])  # adapting costs each as much
+
+
+@pytest.mark.parametrize("side", [3, 25])
+def test_cost_reckons_with_fewer_steps_of_long_sequences_alone(side):
+    config, other = (preset("grid", [f"adapt.long_steps={n}"]) for n in (30, 0))
+    assert (cost(task(side), config) < cost(task(side), other)) == (2 * side**2 > config.adapt.batch_tokens)
 
 
 def schedule(costs, least_s=0.0, second=2.0):

@@ -34,7 +34,7 @@ from ttt_core.solve.adapt import adapted, for_inference, trainable
 from ttt_core.solve.feed import (
     batch_of,
     context_tokens,
-    longest_of,
+    lengths_of,
     micro_batches,
     packed_of,
     stream,
@@ -218,7 +218,15 @@ def test_the_longest_sequence_counts_grids_on_their_side(kind):
     model = loaded(kind)
     wide = Task("t", (Pair(np.zeros((2, 9), np.uint8), np.zeros((2, 9), np.uint8)),), ())
     longest = {seen.dihedral: len(row) for seen, row in views_of(model, wide)}
-    assert longest[1] > longest[0] and longest_of(model, wide, AdaptConfig()) == max(longest.values())
+    assert longest[1] > longest[0] and max(lengths_of(model, wide, AdaptConfig())) == max(longest.values())
+
+
+@pytest.mark.parametrize(("side", "long_steps", "steps"), [(2, 2, 3), (9, 2, 2), (9, 0, 3), (9, 5, 3)])
+def test_where_each_sequence_is_a_step_of_its_own_fewer_are_taken(side, long_steps, steps):
+    square = np.zeros((side, side), np.uint8)
+    task, config = Task("t", (Pair(square, square),), ()), AdaptConfig(steps=3, long_steps=long_steps, batch_tokens=20)
+    with adapted(loaded("grid"), task, config, np.random.default_rng(0), float("inf")) as done:
+        assert done.steps == steps
 
 
 def views_of(model, task):

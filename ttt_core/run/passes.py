@@ -45,7 +45,12 @@ def wider(config: Config) -> Config:
     second, adapt, decode = config.second, config.adapt, config.decode
     return dataclasses.replace(
         config,
-        adapt=dataclasses.replace(adapt, steps=second.steps * adapt.steps, lr=adapt.lr / second.steps),
+        adapt=dataclasses.replace(
+            adapt,
+            steps=second.steps * adapt.steps,
+            long_steps=second.steps * adapt.long_steps,
+            lr=adapt.lr / second.steps,
+        ),
         decode=dataclasses.replace(decode, views=second.views * decode.views, floor=second.floor * decode.floor),
         rescore=dataclasses.replace(config.rescore, views=second.views * config.rescore.views),
     )

@@ -27,8 +27,9 @@ def cost(task: Task, config: Config) -> float:
     """Expected work of a task in tokens of a forward pass: adapting, reading and searching each view, scoring."""
     shown = sum(pair.input.size + pair.output.size for pair in task.train)
     largest = max(pair.output.size for pair in task.train)
-    step_tokens = max(config.adapt.batch_tokens, shown / len(task.train))
-    adapting = 0 if config.adapt.method == "none" else BACKWARD * config.adapt.steps * step_tokens
+    mean = shown / len(task.train)  # of a training sequence, roughly
+    step_tokens = max(config.adapt.batch_tokens, mean)
+    adapting = 0 if config.adapt.method == "none" else BACKWARD * config.adapt.steps_at(mean) * step_tokens
     searching = config.decode.views * sum(shown + pair.input.size + largest for pair in task.test)
     scoring = config.rescore.views * len(task.test) * CANDIDATES * largest
     return adapting + searching + scoring

@@ -24,7 +24,7 @@ from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers
 from ttt_core.solve import saved
-from ttt_core.solve.feed import context_tokens, longest_of, step_rows, stream
+from ttt_core.solve.feed import context_tokens, lengths_of, step_rows, stream
 from ttt_core.solve.fit import Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
@@ -51,7 +51,9 @@ def adapted(
         with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
             yield Adaptation(0, ())
         return
-    plan, seed = plan_of(model, config, longest_of(model, task, config)), int(rng.integers(2**31))
+    lengths = lengths_of(model, task, config)
+    config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
+    plan, seed = plan_of(model, config, max(lengths)), int(rng.integers(2**31))
     with trainable(model, task.id, config, seed) as groups:
         yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
 

@@ -37,11 +37,11 @@ def stream(
         yield from ((rows[i], seen.dihedral) for i in rng.permutation(len(rows)))
 
 
-def longest_of(model: LoadedModel, task: Task, config: AdaptConfig) -> int:
-    """Tokens of the longest training sequence; a view that turns grids on their side may be the longer one."""
+def lengths_of(model: LoadedModel, task: Task, config: AdaptConfig) -> list[int]:
+    """Tokens of the training sequences; those of a view that turns grids on their side may be longer. At least one."""
     views = [augment.view(Augmentation(dihedral), task) for dihedral in (0, 1)]
     rows = [row for view in views for row in model.format.training(view, config.targets, context_tokens(model))]
-    return max(map(len, rows), default=1)
+    return [len(row) for row in rows] or [1]
 
 
 def step_rows(rows: Iterator[Row], batch_tokens: int) -> Iterator[list[Row]]:
