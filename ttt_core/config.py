@@ -88,7 +88,7 @@ class DecodeConfig:
     logprobs: typing.Literal["model", "renormalised"] = "model"  # renormalised: shared out among what the grammar allows
     batch_tokens: int = 16384  # prefix tokens of one batch of views at most, at least one view; cached: twice as many
     draft_views: int = 4  # views searched first; what they find is drafted in the others
-    drafts: int = 256  # tokens of a view that one pass takes on the strength of a draft, at most; 0 or 1: no drafts
+    drafts: int = 256  # tokens of a view that one pass takes for a draft, at most, on a CPU 32; 0 or 1: no drafts
 
     def __post_init__(self):
         _require(self.views > 0, "decode.views", self.views, "give 1 or more")

@@ -106,6 +106,18 @@ class Grammar:
             np.where(row_ends & (state.width == 0), state.cols, state.width),
         )
 
+    def before(self, tokens: np.ndarray, start: State) -> State:
+        """The states (B, T) before each of `tokens` (B, T), where `start` (B,) are those before the first."""
+        if not tokens.size:
+            return start.each(lambda field: np.zeros(tokens.shape, np.int64))
+        ends, place = tokens == self.row_end, np.arange(tokens.shape[1])
+        last = np.maximum.accumulate(np.where(ends, place, -1), axis=1)
+        last = np.append(np.full((len(tokens), 1), -1), last[:, :-1], axis=1)  # the row end before each token
+        rows = start.rows[:, None] + np.cumsum(ends, axis=1) - ends
+        cols = np.where(last < 0, start.cols[:, None] + place, place - last - 1)
+        first = cols[np.arange(len(tokens)), ends.argmax(axis=1)][:, None]  # as wide as the row that is ended first
+        return State(rows, cols, np.where((start.width[:, None] == 0) & (last >= 0), first, start.width[:, None]))
+
     def max_tokens(self) -> int:
         """Tokens of the longest answer, its end included."""
         return self.max_side * (self.max_side + 1) + self.terminated

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ttt_core.solve import drafts as drafting
 from ttt_core.solve import prefix
 from ttt_core.solve.frontier import Frontier
 from ttt_core.solve.levels import Batch
@@ -21,14 +20,14 @@ def passed(batch: Batch, front: Frontier) -> Frontier:
     """`front` once the branches that wait for a pass have had it."""
     model, drafts, counts = batch.model, batch.drafts, batch.counts
     away = np.flatnonzero(front.entry < 0)
-    owner, depth, row_end = front.owner[away], front.depth[away] - 1, model.format.grammar.row_end
+    owner, depth = front.owner[away], front.depth[away] - 1
     queries = front.asked[owner]
     chains = drafts.chains(queries, depth, front.token[away])
     chain, place = np.nonzero(chains >= 0)
     active, row = np.unique(owner[chain], return_inverse=True)
     sizes = np.bincount(row)
     slot = np.arange(len(row)) - (np.cumsum(sizes) - sizes)[row]
-    state = drafting.states(chains, front.before.take(away), row_end)
+    state = model.format.grammar.before(chains, front.before.take(away))
     cells = state.rows[chain, place], state.cols[chain, place]
     where = model.format.positions(front.prefixes.lengths[owner[chain]], depth[chain] + place, *cells)
     sees, logprobs = front.sees(drafts, away), np.empty((len(row), model.format.vocab_size))

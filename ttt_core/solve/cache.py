@@ -105,7 +105,7 @@ def empty() -> TreeCache:
 def tree_mask(sees: Tensor, own: Tensor, used: np.ndarray, kept: bool) -> tuple[Tensor, Tensor]:
     """The mask (A, 1, T, S) of a pass and the columns (A, T) of its tokens.
 
-    sees: bool (A, T, W), which older columns each token attends to; own: bool (A or 1, T, T), which new ones; used:
+    sees: bool (A, T, W), which older columns each token attends to; own: bool (A, T, T), which new ones; used:
     (A,) columns in use, behind which the new ones stand if kept, else behind the longest.
     """
     A, T, _ = sees.shape
@@ -115,5 +115,5 @@ def tree_mask(sees: Tensor, own: Tensor, used: np.ndarray, kept: bool) -> tuple[
     columns = starts[:, None] + torch.arange(T, device=sees.device)  # (A, T)
     mask = torch.zeros(A, T, end, dtype=torch.bool, device=sees.device)
     mask[:, :, : min(end, sees.shape[2])] = sees[:, :, :end]
-    mask.scatter_(2, columns[:, None].expand(A, T, T), own.expand(A, T, T))
+    mask.scatter_(2, columns[:, None].expand(A, T, T), own)
     return mask[:, None], columns

@@ -8,7 +8,7 @@ takes (`levels.py`).
 
 import numpy as np
 
-from ttt_core.arc.grammar import Grammar, Limits, State
+from ttt_core.arc.grammar import Grammar, Limits
 from ttt_core.arc.tasks import N_COLORS
 
 LEAST = 4  # tokens of a query in one pass where drafts fail, which costs little more than one
@@ -106,14 +106,3 @@ class Drafts:
         new = slice(self.size, size)
         self._logprobs[new], self._token[new], self._column[new], self._left[new] = logprobs, tokens, columns, left
         self.size = size
-
-
-def states(chains: np.ndarray, start: State, row_end: int) -> State:
-    """The grammar's states before every token of `chains` (N, T), (N, T) each, where `start` (N,) are those before the first."""
-    ends, place = chains == row_end, np.arange(chains.shape[1])
-    last = np.maximum.accumulate(np.where(ends, place, -1), axis=1)
-    last = np.append(np.full((len(chains), 1), -1), last[:, :-1], axis=1)  # the row end before each token
-    rows = start.rows[:, None] + np.cumsum(ends, axis=1) - ends
-    cols = np.where(last < 0, start.cols[:, None] + place, place - last - 1)
-    first = cols[np.arange(len(chains)), ends.argmax(axis=1)][:, None]  # as wide as the row that is ended first
-    return State(rows, cols, np.where((start.width[:, None] == 0) & (last >= 0), first, start.width[:, None]))

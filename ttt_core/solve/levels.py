@@ -12,7 +12,7 @@ from ttt_core.arc.grammar import Limits, State
 from ttt_core.config import DecodeConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix
-from ttt_core.solve.drafts import Drafts, states
+from ttt_core.solve.drafts import Drafts
 from ttt_core.solve.frontier import Frontier
 
 Answer = tuple[np.ndarray, float]  # answer token ids (T,) with their end, log-prob
@@ -105,7 +105,7 @@ def _along_drafts(batch: Batch, front: Frontier, needs_any: bool) -> Frontier:
     places = np.arange(left.max() + 1)
     entries = front.entry[one, None] + np.minimum(places, left[:, None])  # (N, T + 1): its own, then drafted ones
     tokens = np.where(places[1:] <= left[:, None], batch.drafts.tokens(entries[:, 1:]), -1)  # (N, T)
-    state = states(np.pad(tokens, ((0, 0), (0, 1))), front.state.take(one), batch.model.format.grammar.row_end)
+    state = batch.model.format.grammar.before(np.pad(tokens, ((0, 0), (0, 1))), front.state.take(one))
     asked = np.repeat(front.asked[owner], len(places) - 1)
     before = state.each(lambda field: field[:, :-1].ravel())
     scores = batch.scores(before, asked, entries[:, :-1].ravel(), np.zeros(tokens.size))

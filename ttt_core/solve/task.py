@@ -175,7 +175,7 @@ def _decode(
 ) -> dict[tuple[int, int], Found]:
     """Per task and test input: answers in the task's own orientation, with the views that found them.
 
-    The first views are searched first, what they find is expected in the others. This ends by 0.6 of the time, or
+    The first views are searched before the others, what they find is expected in the others. This ends by 0.6 of the time, or
     with the first answer after it. A test input for which no view has an answer above the floor gets every view's greedy
     answer instead.
     """

@@ -49,7 +49,7 @@ def build(answers: Sequence[np.ndarray], grammar: Grammar) -> Trie:
     number = np.maximum.accumulate(number, axis=0) - 1  # (A, T): an old beginning has the node made for it above
     row, depth = np.nonzero(is_new)
     paths = {i: number[r, : lengths[r]] for r, i in enumerate(order)}
-    before = State(*(field[row, depth] for field in _before(ids, grammar)))
+    before = grammar.before(ids, grammar.start(len(ids))).each(lambda field: field[row, depth])
     return Trie(ids[row, depth], depth, before, tuple(paths[i] for i in range(len(answers))))
 
 
@@ -68,12 +68,4 @@ def chunks(answers: list[np.ndarray], most: int) -> list[list[int]]:
 
 def states(answer: np.ndarray, grammar: Grammar) -> State:
     """The grammar's state before each token of an answer (T,), its end included."""
-    return State(*(field[0] for field in _before(answer[None], grammar)))
-
-
-def _before(ids: np.ndarray, grammar: Grammar) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """rows, cols, width of the grammar's state before each token of answers (A, T), (A, T) each."""
-    ends = ids == grammar.row_end
-    rows = np.cumsum(ends, axis=1) - ends
-    width = np.where(ends.any(axis=1), ends.argmax(axis=1), 0)[:, None] if ids.size else np.zeros((len(ids), 1), int)
-    return rows, np.arange(ids.shape[1]) - rows * (width + 1), np.where(rows > 0, width, 0)
+    return grammar.before(answer[None], grammar.start(1)).each(lambda field: field[0])
