@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PROGRESS = "checkpoint/progress.json"
 SCRIPT = """
 import os
+import socket
 import sys
 from pathlib import Path
 import torch
@@ -28,12 +29,26 @@ step.compute_dtype = lambda device: torch.float32  # the processes' sums differ 
 if "--forget" in sys.argv:  # what the naive twin does: each process keeps its momenta to itself
     step.SharedMuon.gather = lambda self: None
 toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0, flat_share=0.99)
+config = PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=int(sys.argv[4]), **toy)
+started, ranks = [], range(int(sys.argv[5])) if "RANK" not in os.environ else ()
+if len(ranks) > 1:  # as torchrun starts them, but what takes seconds to import is imported once
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    os.environ |= {"WORLD_SIZE": sys.argv[5], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for rank in ranks:
+        started.append(os.fork())
+        if not started[-1]:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            break
+    else:
+        sys.exit(any([os.waitpid(process, 0)[1] for process in started]))
 out = Path(sys.argv[2])
 if "--apart" in sys.argv:  # machines that share no folder
     out = out.with_name(f"{out.name}-{os.environ['RANK']}")
-config = PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=int(sys.argv[4]), **toy)
 pretrain(Path(sys.argv[1]), out, config)
 """
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +66,16 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(data):
-    """The losses of two processes, uninterrupted."""
-    return losses(data, 2, 320)
+    """The losses of torchrun's two processes, uninterrupted."""
+    return losses(data, 2, 320, launch=TORCHRUN)
 
 
-def train(data, processes, batch_tokens, name="out", steps=8, options=()):
+def train(data, processes, batch_tokens, name="out", steps=8, options=(), launch=()):
     """The training `name`, begun or continued: its folder and the ended process."""
     (data / "train.py").write_text(SCRIPT)
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     out = data / f"{name}-{processes}-{batch_tokens}"
-    line = [sys.executable, *launch, *map(str, (data / "train.py", data, out, batch_tokens, steps)), *options]
+    told = map(str, (data / "train.py", data, out, batch_tokens, steps, processes))
+    line = [sys.executable, *launch, *told, *options]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(data)}
     return out, subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
 
