@@ -38,7 +38,7 @@ def data(
 @app.command()
 def pretrain(
     out: Annotated[Path, typer.Option(help="model folder; an unfinished one is continued")],
-    budget_s: Annotated[float, typer.Option(help="seconds of training in all")],
+    budget_s: Annotated[float, typer.Option(help="seconds in all; a step once begun is ended")],
     data: Annotated[Path | None, typer.Option(help="folder that `data` wrote: its training files are learnt")] = None,
     extra: Annotated[
         Path | None, typer.Option(help="generated pairs: JSON file of id to pairs, or RE-ARC's folder of <id>.json")
@@ -49,7 +49,7 @@ def pretrain(
     base: Annotated[Path | None, typer.Option(help="model folder to start from; else from nothing")] = None,
     challenges: Annotated[Path | None, typer.Option(help="file to be evaluated on; refused as training data")] = None,
     hold_out: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks whose test pairs are not learnt")] = None,
-    exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out altogether")] = None,
+    exclude: Annotated[str | None, typer.Option(help="id,id or @FILE: tasks left out, of --data if of both")] = None,
     width: Annotated[int | None, typer.Option(help="model width of a model from nothing: 256")] = None,
     layers: Annotated[int | None, typer.Option(help="number of layers of a model from nothing: 4")] = None,
     heads: Annotated[int | None, typer.Option(help="number of attention heads of a model from nothing: 4")] = None,
@@ -76,6 +76,7 @@ def pretrain(
     seed: int = 0,
 ):
     """Train a GridLM on training tasks, or on the demonstrations of a challenge file; torchrun trains on several GPUs."""
+    began = time.monotonic()  # what is imported takes seconds
     from ttt_core.model import pretrain as training
     from ttt_core.model.pretrain_config import PretrainConfig
 
@@ -96,6 +97,7 @@ def pretrain(
         hold_out=_ids(hold_out),
         exclude=_ids(exclude),
         guard=challenges or transductive or (default if default and default.exists() else None),
+        began=began,
     )
     if os.environ.get("RANK", "0") == "0":  # the first of torchrun's processes
         print(f"model: {trained}; its losses as a picture: python -m ttt_core report {trained}")
@@ -106,7 +108,7 @@ def _ids(spec: str | None) -> frozenset[str]:
         return frozenset()
     try:
         text = Path(spec[1:]).read_text() if spec.startswith("@") else spec
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"task list {spec}: {error}; give a file with one id a line") from None
     return frozenset(text.replace(",", " ").split())
 

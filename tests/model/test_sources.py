@@ -102,6 +102,55 @@ def test_an_unknown_task_to_be_left_out_is_told(place):
         corpus(place, exclude=frozenset(["c2", "t1"]), transductive=place / "asked.json")
 
 
+def test_a_task_of_the_guard_that_cannot_be_read_is_known_by_its_id(place):
+    challenges = asked(place)
+    write(place, challenges | {"t1": {"train": [], "test": challenges["c1"]["test"]}})
+    with pytest.raises(InputError, match="leak: training task t1 shows what task t1 .* --exclude t1"):
+        corpus(place)
+
+
+def test_of_a_task_that_is_in_both_only_the_demonstrations_are_learnt(place):
+    challenges = asked(place)
+    challenges["t1"] = challenges.pop("c1")
+    write(place, challenges)
+    learnt = corpus(place, transductive=place / "asked.json", exclude=frozenset(["t1"]))
+    assert learnt.task_ids == ("t0", "c0", "t1") and learnt.shown == {"c0", "t1"}
+    assert sum(index == 2 for index, _ in learnt.pairs) == 4
+
+
+def test_what_is_given_and_not_learnt_is_told(place):
+    (place / "extra.json").write_text(json.dumps({"other": [{"input": [[1]], "output": [[2]]}]}))
+    with pytest.warns(UserWarning, match="extra.json: none is of a training task"):
+        corpus(place, extra=place / "extra.json")
+    with pytest.raises(InputError, match="extra.json: belong to training tasks; give --data too"):
+        corpus(place, data=None, extra=place / "extra.json", transductive=place / "asked.json")
+    write(place, asked(place) | {"bad": {"train": [], "test": []}})
+    with pytest.warns(UserWarning, match="asked.json: 1 of 3 tasks are left out: task bad"):
+        corpus(place, transductive=place / "asked.json")
+    with (
+        pytest.warns(UserWarning, match="1 tasks are held out, of which 0 pairs have at most 15 tokens"),
+        pytest.raises(InputError, match="no pair of at most 15 tokens"),
+    ):
+        read_corpus(place, max_tokens=15, hold_out=frozenset(["t1"]))
+
+
+def test_without_evaluation_tasks_it_is_told_that_no_leak_can_be_found(place, tmp_path):
+    with pytest.warns(UserWarning, match="has no evaluation challenges, so no leak can be found; give --challenges"):
+        pretrain(place, tmp_path / "out", PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1))
+
+
+def test_a_base_that_learnt_a_task_under_another_id_is_refused(place, tmp_path):
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    pretrain(place, tmp_path / "base", short, guard=place / "asked.json")
+    training = json.loads((place / "arc-agi_training_challenges.json").read_text())
+    write(place, {"twin": training["t1"], "c0": asked(place)["c0"]})
+    options = {"base": tmp_path / "base", "exclude": frozenset(["t1"])}
+    with pytest.raises(InputError, match="has learnt task t1, which shows what is asked by task twin"):
+        pretrain(place, tmp_path / "no", short, guard=place / "asked.json", **options)
+    with pytest.raises(InputError, match="with its answers task t1, which shows what is asked by task twin"):
+        pretrain(place, tmp_path / "no", short, transductive=place / "asked.json", **options)
+
+
 def test_a_file_of_no_usable_task_is_no_challenge_file(place):
     (place / "solutions.json").write_text(json.dumps({"c0": [grids(3)[0]]}))
     with pytest.raises(InputError, match="solutions.json: no usable task: .*c0.*; give a challenge file"):

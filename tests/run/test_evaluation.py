@@ -73,7 +73,7 @@ def test_a_leak_by_id_or_by_content_is_told(tmp_path):
     GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",))).save_pretrained(tmp_path / "model")
     clean, leaky = edition(tmp_path / "clean", [[3, 3]]), edition(tmp_path / "leaky", [[7, 7]])
     assert evaluation.leak(tmp_path / "model", clean[1], clean[0]) == ""
-    assert "training task t shows what task e" in evaluation.leak(tmp_path / "model", leaky[1], leaky[0])
+    assert "learnt task t, which shows what is asked by task e" in evaluation.leak(tmp_path / "model", leaky[1], leaky[0])
     assert evaluation.leak(tmp_path / "model", leaky[1]) == ""  # the naive twin: ids alone do not tell
     later = GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",), learnt_ids=("e", "t"))
     GridLM(later).save_pretrained(tmp_path / "later")  # its base had e

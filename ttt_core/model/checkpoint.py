@@ -6,12 +6,13 @@ Safetensors and JSON only.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -25,6 +26,26 @@ SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limit
 NAMES = ("checkpoint", "checkpoint.tmp", "checkpoint.old")
 FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError)  # of a torn one
 INDEX = "model.safetensors.index.json"
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keep `out`, made if missing, from other trainings; CheckpointError if one is at it, or if the disk fails inside the context."""
+    remedy = "give an --out that can be written"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        folder, remedy = os.open(out, os.O_RDONLY), "make room; the same command then goes on from the last checkpoint"
+        try:
+            with contextlib.suppress(OSError):  # network drives may know no locks
+                try:
+                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise CheckpointError(f"{out}: another training is at it; wait for it or give another --out")
+            yield
+        finally:
+            os.close(folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{out}: {getattr(error, 'strerror', None) or error}; {remedy}") from None
 
 
 def save_model(net: nn.Module, out: Path, weights: dict[str, Tensor] | None = None) -> None:
@@ -59,7 +80,7 @@ def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor
         parts[f"optimizer-{i}"] = {f"{p}.{k}": torch.as_tensor(v) for p, vs in state.items() for k, v in vs.items()}
     for name, tensors in parts.items():
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary / f"{name}.safetensors")
-    sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
+    sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())} | {"progress": _digest(progress)}
     (temporary / "progress.json").write_text(json.dumps({"progress": progress, "sha256": sums}))
     for file in temporary.iterdir():
         with open(file, "rb") as stream:
@@ -99,13 +120,13 @@ def load_checkpoint(
         if faults:
             warnings.warn(f"checkpoint {faults[0]}; {folder.name} is taken, step {progress['step']}", stacklevel=2)
         return progress
-    raise CheckpointError(f"checkpoint {'; '.join(faults)}; remove the folder to start anew")
+    raise CheckpointError(f"checkpoint {'; '.join(faults)}; give another --out")
 
 
 def _verified(folder: Path) -> dict:
     told = json.loads((folder / "progress.json").read_text())
     for name, expected in told["sha256"].items():
-        if _sha256(folder / name) != expected:
+        if (_digest(told["progress"]) if name == "progress" else _sha256(folder / name)) != expected:
             raise ValueError(f"{name} does not match its checksum")
     return told["progress"]
 
@@ -121,6 +142,10 @@ def _restore(folder: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | 
             index, _, name = key.partition(".")
             state.setdefault(int(index), {})[name] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _digest(progress: dict) -> str:
+    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(file: Path) -> str:

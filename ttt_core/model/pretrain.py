@@ -7,6 +7,7 @@ are (`sources.py`), how they are viewed and batched (`corpus.py`, `batches.py`, 
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import math
@@ -20,13 +21,13 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ttt_core.errors import CheckpointError, InputError
+from ttt_core.errors import CheckpointError, InputError, ModelError
 from ttt_core.model import checkpoint
 from ttt_core.model.batches import held_out_batches
 from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.load import load_model, sha256_of_weights
+from ttt_core.model.load import check_directory, load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus, refuse_base
@@ -51,13 +52,17 @@ def pretrain(
     hold_out: frozenset[str] = frozenset(),
     exclude: frozenset[str] = frozenset(),
     guard: Path | None = None,
+    began: float | None = None,
 ) -> Path:
     """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory but for the moment of a save.
 
     transductive: challenge file whose demonstrations are learnt too. base: model directory to start from, each task it
-    knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak.
+    knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak. began: when the
+    command did (monotonic seconds), if not now.
     """
-    began, guard = time.monotonic(), guard or transductive
+    began, guard = time.monotonic() if began is None else began, guard or transductive
+    if guard is None:
+        warnings.warn(f"{data}: has no evaluation challenges, so no leak can be found; give --challenges", stacklevel=2)
     if not checkpoint.exists(out) and any(out.glob("*.safetensors")):
         raise CheckpointError(f"{out}: holds a model without checkpoint; give another --out, and this one as --base")
     keep_memory()
@@ -76,18 +81,19 @@ def pretrain(
     if silent := len(corpus.task_ids) - len(known):
         told = f"{silent} of {len(corpus.task_ids)} tasks have no pair of at most {config.max_tokens} tokens"
         warnings.warn(f"{told} and are not learnt; raise --max-tokens", stacklevel=2)
-    with world() as place:
+    with world() as place, checkpoint.held(out) if place.rank == 0 else contextlib.nullcontext():
         torch.manual_seed(config.seed)
-        net = make_net(corpus, config, base, guard).to(place.device)
+        net = make_net(corpus, config, base, guard, data).to(place.device)
         optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
         settled = {
-            **dataclasses.asdict(config),
-            "corpus": fingerprint(corpus),
             "base_sha256": sha256_of_weights(base) if base else "",
+            **dataclasses.asdict(config),
+            **{name: getattr(net.config, name) for name in ("width", "layers", "heads")},
+            "corpus": fingerprint(corpus),
+            "processes": place.size,
         }
-        settled["processes"] = place.size
         if checkpoint.exists(out):
 
             def check(stored: dict) -> None:
@@ -114,17 +120,24 @@ class Training:
     settled: dict  # the options a checkpoint is bound to
 
 
-def make_net(corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None) -> GridLM:
-    """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others."""
+def make_net(
+    corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None, data: Path | None = None
+) -> GridLM:
+    """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others.
+
+    data: where tasks that the base has learnt may be found, to be compared with those of `guard`.
+    """
     learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.shown)
     if base is None:
         shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
     else:
+        if (kind := check_directory(base).get("model_type")) != GridLMConfig.model_type:
+            raise ModelError(f"base {base}: is a {kind} model; give the folder of a GridLM")
         start = load_model(base, device="cpu", dtype="float32", format="grid").net
         known = list(start.config.task_ids)
         if guard:
             seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & corpus.shown)
-            refuse_base({*seen, *start.config.learnt_ids}, guard, bool(corpus.shown))
+            refuse_base({*seen, *start.config.learnt_ids}, guard, bool(corpus.shown), data)
         learnt |= set(start.config.learnt_ids)
         shown |= set(start.config.shown_ids)
         shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
@@ -146,7 +159,7 @@ def train(run: Training, progress: dict, began: float) -> None:
     peak_rate = matmul_rate(place.device) * place.size
     reserve_s = 0.0  # what the last save takes
     if place.rank == 0:
-        reserve_s = first_save(run, progress) * MARGIN
+        reserve_s = first_save(run, progress) * MARGIN * (1 if progress["step"] else 2)  # later with momenta
         trim_log(out / "train_log.jsonl", progress["step"])
     stretch, saved = fresh_stretch(), time.monotonic()
     progress["seconds"] = time.monotonic() - started
@@ -158,7 +171,7 @@ def train(run: Training, progress: dict, began: float) -> None:
         raise InputError(f"budget {config.budget_s:g} s: {NO_STEP}; {out} holds the model as it was at the start")
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
     run.net.train()
-    first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
+    first, recent_s, ahead_s = progress["step"], collections.deque(maxlen=RECENT), 0.0
     stream = ahead(run.corpus, config, place, progress)
     while share < 1:
         waited = time.perf_counter()
@@ -192,6 +205,10 @@ def train(run: Training, progress: dict, began: float) -> None:
             progress["seconds"] = saved - started
             share = max(share, place.agree(spent(config, progress, reserve_s + ahead_s, began)))
     bar.close()
+    if place.rank == 0:
+        is_over = spent(whole, progress, reserve_s + ahead_s, began) >= 1
+        told = "the budget is used up" if is_over else "the same command goes on"
+        tqdm.write(f"step {progress['step']}, {progress['seconds']:.0f} of {config.budget_s:g} s: {told}")
 
 
 def step(run: Training, model: nn.Module, parts: list[Part], number: int) -> torch.Tensor:
@@ -238,7 +255,6 @@ def first_save(run: Training, progress: dict) -> float:
     """A usable model before the first step, and the seconds that saving takes."""
     started = time.monotonic()
     held_out_nll(run)
-    run.out.mkdir(parents=True, exist_ok=True)
     save_all(run, progress)
     return time.monotonic() - started
 

@@ -56,6 +56,13 @@ class PretrainConfig:
                 f"width {self.width}, heads {self.heads}: a head's part of the width must be even and at least 4; "
                 f"give --width {2 * self.heads * max(2, round(head / 2))} or another --heads"
             )
+        for name in ("scale_share", "translate_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} {getattr(self, name)}: give --{name.replace('_', '-')} a share in [0, 1]")
+        if not self.save_every_s >= 0:
+            raise InputError(f"save_every_s {self.save_every_s}: give --save-every-s a number of seconds")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed {self.seed}: give --seed a number from 0 to {2**32 - 1}")
         if not (0 <= self.ema < 1 and 0 <= self.dropout < 1):
             raise InputError(f"ema {self.ema}, dropout {self.dropout}: give values in [0, 1)")
 

@@ -40,12 +40,15 @@ def read_corpus(
 
     Equal pairs of one task are taken once, sequences above max_tokens dropped. original_views: how often a pair that is not
     generated stands in the corpus, for as many views of it an epoch. hold_out: ids of tasks whose test pairs
-    (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether.
+    (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether; of a
+    task that `transductive` has too, what `data` knows of it is left out alone.
     guard: challenge file that must share neither a task id nor a pair with what is learnt, InputError if it does; but
     its own demonstrations may be, where it is `transductive` itself.
     """
     if data is None and transductive is None:
         raise InputError("no training material: give --data, --transductive, or both")
+    if extra and data is None:
+        raise InputError(f"extra pairs {extra}: belong to training tasks; give --data too, or leave --extra out")
     given = read_training_tasks(data) if data else []
     demonstrated = read_demonstrations(transductive) if transductive else []
     for task_id in sorted(exclude - {task.id for task in (*given, *demonstrated)}):
@@ -53,12 +56,16 @@ def read_corpus(
         warnings.warn(f"--exclude {task_id}: there is no such task; the nearest id is {known}", stacklevel=3)
     tasks = {task.id: task for task in given if task.id not in exclude}
     generated = read_extra(extra, tasks) if extra else {}
-    shown = [task for task in demonstrated if task.id not in exclude]
+    shown = [task for task in demonstrated if task.id not in exclude or task.id in {known.id for known in given}]
     if guard:
         is_other = transductive and transductive.resolve() != guard.resolve()
         checked = [*tasks.values(), *(shown if is_other else ())]
         learnt = [(t.id, pair) for t in checked for pair in (*t.train, *t.test, *generated.get(t.id, ()))]
-        refuse_leaks({t.id for t in checked}, learnt, guard)
+        if told := leaked({t.id for t in checked}, learnt, guard):
+            raise InputError(
+                f"leak: training task {told[0]} shows what task {told[1]} of {guard} asks; "
+                f"leave it out with --exclude {told[0]}"
+            )
     for task in shown:
         if task.id in tasks:
             raise InputError(f"task {task.id}: in {data} and in {transductive}; leave it out with --exclude {task.id}")
@@ -76,6 +83,9 @@ def read_corpus(
         learnt = own[len(kept_out) :] * original_views + every[len(own) :]  # nothing of what is kept out
         pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
         held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
+    if len(held_out) < len(hold_out):
+        told = f"{len(hold_out)} tasks are held out, of which {len(held_out)} pairs have at most {max_tokens} tokens"
+        warnings.warn(f"{told}; raise --max-tokens", stacklevel=3)
     if not pairs:
         raise InputError(f"{data or transductive}: no pair of at most {max_tokens} tokens; raise --max-tokens")
     return Corpus(tuple(tasks), tuple(free), tuple(pairs), tuple(held_out), frozenset(task.id for task in shown))
@@ -93,7 +103,7 @@ def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
 def read_training_tasks(data: Path) -> list[Task]:
     """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
     solutions = read_solutions(data / "arc-agi_training_solutions.json")
-    tasks = read_challenges(data / "arc-agi_training_challenges.json").tasks
+    tasks = usable(data / "arc-agi_training_challenges.json")
     for task in tasks:
         if (n := len(solutions.get(task.id, ()))) != len(task.test):
             told = f"task {task.id} has {len(task.test)} test inputs and {n} solutions"
@@ -106,10 +116,18 @@ def read_training_tasks(data: Path) -> list[Task]:
 
 def read_demonstrations(challenges: Path) -> list[Task]:
     """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt. InputError if there are none."""
+    return [Task(task.id, task.train, ()) for task in usable(challenges)]
+
+
+def usable(challenges: Path) -> tuple[Task, ...]:
+    """The usable tasks of a challenge file, and a warning that names one that is not. InputError if there are none."""
     read = read_challenges(challenges)
+    fault = next(iter(read.bad.values()), "").partition("; it gets")[0]
     if not read.tasks:
-        raise InputError(f"{challenges}: no usable task: {next(iter(read.bad.values()))}; give a challenge file")
-    return [Task(task.id, task.train, ()) for task in read.tasks]
+        raise InputError(f"{challenges}: no usable task: {fault}; give a challenge file")
+    if fault:
+        warnings.warn(f"{challenges}: {len(read.bad)} of {len(read.n_test)} tasks are left out: {fault}", stacklevel=4)
+    return read.tasks
 
 
 def split_last(task: Task) -> Task:
@@ -139,6 +157,8 @@ def read_extra(path: Path, tasks: dict[str, Task]) -> dict[str, list[Pair]]:
         raw = _read_json(path)
         if not isinstance(raw, dict):
             raise InputError(f"extra pairs {path}: the root is a JSON {type(raw).__name__}, no object; {EXTRA_LAYOUT}")
+    if not tasks.keys() & raw.keys():
+        warnings.warn(f"extra pairs {path}: none is of a training task, so none is learnt", stacklevel=4)
     for key in tasks.keys() & raw.keys():
         if not isinstance(raw[key], list):
             raise InputError(f"extra pairs {path} task {key}: {reprlib.repr(raw[key])} is no list; {EXTRA_LAYOUT}")
@@ -160,27 +180,30 @@ def _extra_pair(path: Path, task_id: str, pair) -> Pair:
     return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
 
 
-def refuse_leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> None:
-    """InputError if a task id, a pair or a test input of the challenge file `guard` is in the training material."""
+def leaked(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> tuple[str, str] | None:
+    """A task of the material (ids; pairs of an id and a pair) and one of the challenge file `guard` that asks what it shows: a task id, a pair or a test input."""
     seen: dict[bytes, str] = {}
     for task_id, pair in pairs:
         seen[digest(pair.input)] = seen[digest(pair.input, pair.output)] = task_id
-    for task in read_challenges(guard).tasks:
+    read = read_challenges(guard)
+    for task_id in read.n_test:  # those that cannot be read too
+        if task_id in ids:
+            return task_id, task_id
+    for task in read.tasks:
         asked = [digest(p.input, p.output) for p in task.train] + [digest(p.input) for p in task.test]
-        source = task.id if task.id in ids else next((seen[d] for d in asked if d in seen), None)
-        if source:
-            raise InputError(
-                f"leak: training task {source} shows what task {task.id} of {guard} asks; "
-                f"leave it out with --exclude {source}"
-            )
+        if source := next((seen[d] for d in asked if d in seen), None):
+            return source, task.id
+    return None
 
 
-def refuse_base(base_ids: set[str], guard: Path, transductive: bool) -> None:
-    """InputError if a base model holds vectors of tasks of `guard`, learnt from more than a transductive run may use."""
-    known = [task.id for task in read_challenges(guard).tasks if task.id in base_ids]
-    if known:
-        why = "learnt with its answers" if transductive else "learnt"
-        raise InputError(f"leak: the base model has {why} task {known[0]} of {guard}; start from another base")
+def refuse_base(base_ids: set[str], guard: Path, transductive: bool, data: Path | None = None) -> None:
+    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use: by id or, of those in `data`, by content."""
+    known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
+    told = leaked(base_ids, [(t.id, pair) for t in known for pair in (*t.train, *t.test)], guard)
+    if told:
+        how = "learnt with its answers" if transductive else "learnt"
+        shows = "" if told[0] == told[1] else f"task {told[0]}, which shows what is asked by "
+        raise InputError(f"leak: the base model has {how} {shows}task {told[1]} of {guard}; start from another base")
 
 
 def digest(*grids: np.ndarray) -> bytes:

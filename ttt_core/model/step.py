@@ -30,7 +30,7 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if not torch.isfinite(norm):
-        raise NonFiniteError(f"gradient norm {float(norm)}: lower the learning rate and resume from the checkpoint")
+        raise NonFiniteError(f"gradient norm {float(norm)}: lower --lr and the other rates, with another --out and this one as --base")
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

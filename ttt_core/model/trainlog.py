@@ -6,6 +6,7 @@ token), seconds_per_step, tokens_per_s, flop_per_s, utilisation (of matmul_flop_
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import torch
 
 from ttt_core.errors import CheckpointError
 from ttt_core.model.corpus import Corpus
+
+NAMED = {  # what is compared by its hash
+    "base_sha256": "the weights of --base",
+    "corpus": "what is learnt (--data, --extra, --transductive, --hold-out, --exclude, --max-tokens, --colors)",
+}
 
 
 def fresh_stretch() -> dict:
@@ -51,12 +57,20 @@ def log_entry(progress: dict, stretch: dict, seconds: float, matmul_rate: float)
 
 
 def trim_log(log: Path, step: int) -> None:
-    """Drop the lines after `step`, and a last one that a kill cut short: the training goes on from there."""
+    """Drop the lines after `step`, and what is no line, as a kill or a power cut leaves: the training goes on from there."""
     if log.exists():
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        lines = log.read_text(errors="replace").splitlines(keepends=True)
         temporary = log.with_suffix(".tmp")
-        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        temporary.write_text("".join(line for line in lines if _step_of(line) <= step))
         os.replace(temporary, log)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; infinity where it is damaged or cut short."""
+    try:
+        return int(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def fingerprint(corpus: Corpus) -> str:
@@ -74,7 +88,10 @@ def refuse_other(out: Path, stored: dict, asked: dict, may_change: set[str]) -> 
     """
     for name, value in asked.items():
         if name not in may_change and stored.get(name, value) != value:
+            was, now, option = stored[name], value, NAMED.get(name, name)
+            if name in NAMED:
+                was, now = (told[:8] if told else "none" for told in (was, now))
             raise CheckpointError(
-                f"checkpoint in {out}: {name} was {stored[name]}, now {value}; "
+                f"checkpoint in {out}: {option} was {was}, now {now}; "
                 "give the same, or another --out and this one as --base"
             )

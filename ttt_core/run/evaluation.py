@@ -112,15 +112,12 @@ def leak(model: str | Path, challenges: str | Path, data: str | Path | None = No
     that the model knows are compared pair by pair.
     """
     from ttt_core.model.load import check_directory  # these import torch
-    from ttt_core.model.sources import read_training_tasks, refuse_base, refuse_leaks
+    from ttt_core.model.sources import refuse_base
 
     config = check_directory(Path(model))
     ids = {task for told in ("task_ids", "learnt_ids", "shown_ids") for task in config.get(told, ())}
     try:
-        refuse_base(ids, Path(challenges), transductive=False)
-        if data:
-            known = [task for task in read_training_tasks(Path(data)) if task.id in ids]
-            refuse_leaks(ids, [(t.id, pair) for t in known for pair in (*t.train, *t.test)], Path(challenges))
+        refuse_base(ids, Path(challenges), transductive=False, data=Path(data) if data else None)
     except InputError as error:
         return str(error)
     return ""
