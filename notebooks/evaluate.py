@@ -111,7 +111,8 @@ else:
     print("none of the right shape")
 
 # %% [markdown]
-# ## All attempts
+# ## Attempts, the first 20 tasks of those that were reached
 
 # %%
-draw.draw_tasks(list(chosen.values()), answers, truths, max_tasks=20)
+reached = [task for task in chosen.values() if summary.outcomes[task.id]["status"] == "ok"]
+draw.draw_tasks(reached or list(chosen.values()), answers, truths, max_tasks=20)

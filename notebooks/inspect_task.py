@@ -52,7 +52,9 @@ from ttt_core.solve.task import share_of, solve_task
 
 environment.check_parameters(In)
 options = config.preset(preset, settings.split())
-(puzzled,) = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
+found = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
+assert len(found) == 1, f"task {task}: names {len(found)} tasks; give the id of one"
+(puzzled,) = found
 assert 1 <= test <= len(puzzled.test), f"test {test}: {puzzled.id} has {len(puzzled.test)} test inputs, from 1 on"
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format

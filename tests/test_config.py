@@ -51,7 +51,15 @@ def test_an_unknown_name_is_answered_with_the_nearest(override, near):
 
 
 @pytest.mark.parametrize(
-    "override", ["adapt.rank=0", "adapt.embedding_lr=-1", "decode.floor=2", "decode.draft_views=0"]
+    "override",
+    ["adapt.rank=0", "adapt.lr=nan", "adapt.lr=-1", "adapt.clip_norm=-1", "adapt.max_memory_gib=inf", "decode.floor=2"]
+    + [
+        "adapt.alpha=-1",
+        "adapt.embedding_lr=-1",
+        "decode.draft_views=0",
+        "decode.batch_tokens=0",
+        "rescore.batch_tokens=-5",
+    ],
 )
 def test_a_value_out_of_range_names_field_value_and_remedy(override):
     name, value = override.split("=")

@@ -190,13 +190,14 @@ def doctor(
 def report(
     folder: Annotated[Path, typer.Argument(help="the --out folder of a solve, or of a pretrain")],
     solutions: Annotated[Path | None, typer.Option(help="the edition's solutions file, for what was right")] = None,
+    challenges: Annotated[Path | None, typer.Option(help="the run's challenge file, if it has moved")] = None,
 ):
     """Write FOLDER/report.html: score, every task's attempts, candidates, seconds; of a training train_log.png."""
     from ttt_core.run import curves
     from ttt_core.run.report import write_report
 
     is_training = (folder / curves.LOG).is_file()
-    print(curves.write_curves(folder) if is_training else write_report(folder, solutions))
+    print(curves.write_curves(folder) if is_training else write_report(folder, solutions, challenges))
 
 
 @app.command()
@@ -247,13 +248,17 @@ def _of_run(run_dir: Path) -> tuple[list[str] | None, str]:
     """The tasks of the run that wrote the submission, and how to call them; (None, "") where there is no run."""
     from ttt_core.run import receipt
 
-    told = receipt.read(run_dir)
-    if told is None:
+    try:
+        told = receipt.read(run_dir)
+    except InputError as error:
+        print(f"{error}; all tasks of the solutions file are scored", file=sys.stderr)
+        told = None
+    if not told or not told["tasks"]:
         return None, ""
-    selection = (told["selection"] or "").strip()
+    selection = (told.get("selection") or "").strip()
     rule = (
         "those with the fewest cells"
-        if selection.isdigit()
+        if selection.isdigit() and selection not in told["tasks"]
         else f"selected by {selection}"
         if selection
         else "all of its file"

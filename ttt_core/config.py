@@ -6,10 +6,16 @@ limits of a run (`run/`). Unknown names are rejected with the nearest known one.
 
 import dataclasses
 import difflib
+import math
 import typing
 from dataclasses import dataclass, field
 
 from ttt_core.errors import InputError
+
+
+def _require_amounts(stage, of: str, *names: str):
+    for name in names:
+        _require(0 <= getattr(stage, name) < math.inf, f"{of}.{name}", getattr(stage, name), "give 0 or more")
 
 
 def _require(holds: bool, name: str, value, remedy: str):
@@ -60,14 +66,13 @@ class AdaptConfig:
         return min(self.steps, self.long_steps) if self.long_steps and tokens > self.batch_tokens else self.steps
 
     def __post_init__(self):
-        _require(self.steps >= 0, "adapt.steps", self.steps, "give 0 or more")
-        _require(self.long_steps >= 0, "adapt.long_steps", self.long_steps, "give 0 or more")
+        _require_amounts(
+            self, "adapt", "steps", "long_steps", "sequences", "lr", "vector_lr", "embedding_lr", "weight_decay", "clip_norm",
+            "alpha", "max_memory_gib",
+        )  # fmt: skip
         _require(self.batch_tokens > 0, "adapt.batch_tokens", self.batch_tokens, "give 1 or more")
-        _require(self.sequences >= 0, "adapt.sequences", self.sequences, "give 0 or more")
         _require(self.muon_steps > 0, "adapt.muon_steps", self.muon_steps, "give 1 or more")
-        _require(self.max_memory_gib >= 0, "adapt.max_memory_gib", self.max_memory_gib, "give 0 or more")
         _require(self.rank > 0, "adapt.rank", self.rank, "give 1 or more")
-        _require(self.embedding_lr >= 0, "adapt.embedding_lr", self.embedding_lr, "give 0 or more")
         _require(0 <= self.warmup < 1, "adapt.warmup", self.warmup, "give a share in [0, 1)")
         _require(0 < self.time_share <= 1, "adapt.time_share", self.time_share, "give a share in (0, 1]")
 
@@ -96,6 +101,7 @@ class DecodeConfig:
         _require(self.max_branches > 0, "decode.max_branches", self.max_branches, "give 1 or more")
         _require(self.max_tokens > 0, "decode.max_tokens", self.max_tokens, "give 1 or more")
         _require(self.answer_tokens > 2, "decode.answer_tokens", self.answer_tokens, "give 3 or more: a cell takes 3")
+        _require(self.batch_tokens > 0, "decode.batch_tokens", self.batch_tokens, "give 1 or more")
         _require(self.draft_views > 0, "decode.draft_views", self.draft_views, "give 1 or more")
         _require(self.drafts >= 0, "decode.drafts", self.drafts, "give 0 or more")
 
@@ -111,6 +117,7 @@ class RescoreConfig:
 
     def __post_init__(self):
         _require(self.views > 0, "rescore.views", self.views, "give 1 or more")
+        _require(self.batch_tokens > 0, "rescore.batch_tokens", self.batch_tokens, "give 1 or more")
         _require(self.max_candidates > 0, "rescore.max_candidates", self.max_candidates, "give 1 or more")
 
 
@@ -134,7 +141,7 @@ class SecondConfig:
 
     def __post_init__(self):
         _require(self.passes >= 1, "second.passes", self.passes, "give 1 or more")
-        _require(self.margin >= 0, "second.margin", self.margin, "give 0 or more")
+        _require_amounts(self, "second", "margin")
         _require(0 <= self.probability <= 1, "second.probability", self.probability, "give a share in [0, 1]")
         _require(self.views > 0, "second.views", self.views, "give 1 or more")
         _require(self.steps > 0, "second.steps", self.steps, "give 1 or more")
@@ -251,6 +258,6 @@ def _parse(path: str, value: str, kind):
 
 
 def _unknown(what: str, name: str, known) -> typing.NoReturn:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)
     gap = "" if what.endswith(".") else " "
     raise InputError(f"unknown {what}{gap}{name}: the nearest known name is {near[0]}; known: {', '.join(known)}")

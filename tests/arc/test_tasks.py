@@ -182,6 +182,8 @@ def test_select_from_a_file(challenges, tmp_path):
         ("0000000b", "the nearest id is 00000001"),
         ("broken", "width 0 < 1"),
         ("0", "give 1 or more"),
+        ("0057622", "unknown task"),  # a digit is missing: no count
+        ("31415926", "unknown task"),
         ("", "names no task"),
         (",", "names no task"),
         ("@none.txt", "cannot be read"),

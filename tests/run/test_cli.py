@@ -116,6 +116,9 @@ def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):
     capfd.readouterr()
     assert main("score all/submission.json more.json".split()) == 0  # of a file that holds other tasks too
     assert capfd.readouterr().out.startswith("scored on the 3 tasks of this run (all of its file)")
+    for damaged in ("", '{"identity": {}, "tasks": {}}'):
+        (place / "out" / "run.json").write_text(damaged)
+        assert "outputs solved" in score()
     (place / "out" / "run.json").unlink()
     assert "outputs solved  2/3" in score() and "scored on" not in score()
     (place / "challenges.json").unlink()

@@ -76,6 +76,31 @@ def test_score_states_and_probabilities_are_the_runs(finished):
     )
 
 
+def test_views_are_those_of_the_search_and_no_answer_is_drawn_as_none(finished):
+    candidates = (Candidate(RIGHT, (-0.5,), (0, 1, 2)),)
+    record = TaskResult("a", "ok", "", ((RIGHT, WRONG),), (candidates,), ("w", "x", "y", "z"))
+    store.write_record(finished / "run", record)
+    html = write_report(finished / "run").read_text()
+    assert "in 3 of 4 views" in part(html, "a")
+    assert "no answer" in part(html, "c") and "attempt" not in part(html, "c") and "no answer" not in part(html, "a")
+
+
+def test_tasks_that_cannot_be_read_count_in_the_score_and_are_told(finished):
+    told = json.loads((finished / "challenges.json").read_text())
+    (finished / "bad.json").write_text(json.dumps(told | {"c": {"train": [], "test": []}}))
+    settings = {"config": Config(), "budget_s": 0.0, "progress": False}
+    run(finished / "bad.json", finished / "model", finished / "other", **settings)
+    html = write_report(finished / "other", finished / "solutions.json").read_text()
+    assert "0/3" in html and '<p class="skipped">task c' in html
+
+
+def test_a_challenge_file_that_has_moved_is_named(finished):
+    (finished / "challenges.json").rename(finished / "moved.json")
+    with pytest.raises(InputError, match="challenges.json is gone; name it by --challenges"):
+        write_report(finished / "run")
+    assert "2 ok" in write_report(finished / "run", challenges_path=finished / "moved.json").read_text()
+
+
 def test_solutions_of_other_tasks_are_refused(finished):
     (finished / "other.json").write_text(json.dumps({"z": [RIGHT.tolist()]}))
     with pytest.raises(InputError, match="other.json: hold none of this run's tasks"):

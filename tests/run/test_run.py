@@ -258,6 +258,42 @@ def test_a_bad_task_costs_only_itself(place, go):
     assert "holds 10" in summary.outcomes["b"]["reason"]
 
 
+def test_a_file_of_no_usable_task_is_one_error_and_a_bad_task_is_named(place, go, capsys):
+    entries = json.loads((place / "challenges.json").read_text())
+    (place / "one.json").write_text(json.dumps(entries | {"b": {}}))
+    go(challenges="one.json", progress=True)
+    assert "task b" in capsys.readouterr().err
+    (place / "none.json").write_text(json.dumps({"b": {}}))
+    with pytest.raises(InputError, match="none.json: no usable task; the first: task b"):
+        go(challenges="none.json", out="none")
+    assert list(submission.read(place / "none" / "submission.json")) == ["b"]
+
+
+def test_a_damaged_record_is_told_though_the_fallback_was_written_before(place, go):
+    go()
+    record = place / "run" / "tasks" / "b.json"
+    record.write_text(record.read_text().replace('"ok"', '"OK"'))
+    write_fallback(place / "challenges.json", place / "run")
+    go()
+    assert "b.json.corrupt-1" in receipt(place)["set_aside"][0]
+
+
+def test_a_folder_of_challenges_is_no_run_folder(place, go):
+    (place / "folder").mkdir()
+    (place / "folder" / "a.json").write_text(json.dumps(json.loads((place / "challenges.json").read_text())["a"]))
+    for begin in (lambda: write_fallback(place / "folder", place / "folder"), lambda: go({}, "folder", "folder")):
+        with pytest.raises(InputError, match="is the folder of challenges; give another"):
+            begin()
+    assert len(list((place / "folder").iterdir())) == 1
+
+
+def test_what_solved_nothing_does_not_pin_its_folder(place, go):
+    go(budget_s=0.0, seed=1)
+    assert go(seed=2).ok == 4
+    with pytest.raises(InputError, match="seed was 2, now it is 1"):
+        go(seed=1)
+
+
 def test_a_selection_keeps_the_others_at_the_placeholder(place, go):
     summary = go(tasks="2")
     assert summary.ok == 2 and list(summary.outcomes) == ["a", "b"] and answered(place) == {"a", "b"}
@@ -341,7 +377,7 @@ def test_reselection_votes_again_without_a_model(place, go):
     before = submission.read(place / "run" / "submission.json")
     (place / "moved.json").write_bytes((place / "challenges.json").read_bytes())
     (place / "challenges.json").unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="challenges.json is gone; name it by --challenges"):
         reselect(place / "run", "majority")
     reselect(place / "run", "majority", place / "moved.json")
     after = submission.read(place / "run" / "submission.json")

@@ -30,6 +30,11 @@ def test_cost_reckons_with_fewer_steps_of_long_sequences_alone(side):
     assert (cost(task(side), config) < cost(task(side), other)) == (2 * side**2 > config.adapt.batch_tokens)
 
 
+def test_a_task_of_large_grids_is_none_of_the_cheapest_though_its_steps_are_fewer():
+    config = PRESETS["grid"]
+    assert all(cost(task(side), config) > 1.3 * cost(task(6), config) for side in range(16, 31))
+
+
 def schedule(costs, least_s=0.0, second=2.0):
     waiting = Schedule(costs, {name: second * cost for name, cost in costs.items()}, least_s)
     waiting.add(list(costs))

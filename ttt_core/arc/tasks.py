@@ -99,9 +99,9 @@ def select_tasks(challenges: Challenges, spec: str | None) -> tuple[Task, ...]:
     if spec is None:
         return challenges.tasks
     spec = spec.strip()
-    if re.fullmatch(r"[0-9]{1,9}", spec) and spec not in challenges.n_test:
-        if int(spec) == 0:
-            raise InputError(f"tasks {spec}: give 1 or more, or leave it out for all tasks")
+    if spec == "0":
+        raise InputError(f"tasks {spec}: give 1 or more, or leave it out for all tasks")
+    if re.fullmatch(r"[1-9][0-9]*", spec) and spec not in challenges.n_test and int(spec) <= MAX_TASKS:
         return tuple(sorted(challenges.tasks, key=lambda task: (cells(task), task.id))[: int(spec)])
     names = _read_lines(spec[1:]) if spec.startswith("@") else spec.split(",")
     ids = dict.fromkeys(name.strip() for name in names if name.strip())
@@ -218,7 +218,7 @@ def _read_folder(folder: Path) -> dict:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise InputError(f"tasks @{path}: cannot be read ({error}); give a text file with one id a line") from None
 

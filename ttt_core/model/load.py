@@ -256,5 +256,5 @@ def _device(name: str) -> torch.device:
     except RuntimeError:
         raise InputError(f"device {name}: choose auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"device {name}: {torch.cuda.device_count()} CUDA devices here; give --device cpu or auto")
+        raise ModelError(f"device {name}: {torch.cuda.device_count()} CUDA devices here; give cpu or auto as device")
     return device

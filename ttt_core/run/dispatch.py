@@ -82,8 +82,9 @@ def solve_all(work: Work, backend) -> str:
             if state.schedule.has_turn(left_s):  # all devices that are left pause
                 time.sleep(POLL_S)
                 continue
+            why_not = f"; no worker could be started: {state.why_not}" if state.why_not else ""
             left = state.schedule.unbegun()
-            return f"the budget of {work.budget.seconds:g} s was used up" if left else ""
+            return f"the budget of {work.budget.seconds:g} s was used up{why_not}" if left else ""
         for name, outcome in backend.ended():
             turn, began = state.busy.pop(name)
             if outcome.kind == "stopped":
@@ -162,7 +163,7 @@ def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None
 def _started(work: Work, state: _State, name: str, outcome: Outcome) -> None:
     if outcome.kind == "ready":
         state.ready.add(name)
-        state.failed_starts[name] = 0
+        state.failed_starts[name], state.why_not = 0, ""
         return
     state.why_not = redact(outcome.reason, os.environ)
     state.failed_starts[name] += 1

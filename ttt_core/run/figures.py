@@ -50,6 +50,8 @@ def views(task: Task, augmentations: Sequence[augment.Augmentation]) -> Figure:
 
 def curve(values: Sequence[float], what: str) -> Figure:
     """A loss over steps; a running mean of 8 in front of the single values."""
+    if not len(values):
+        return _nothing("no step was taken in its time")
     figure = Figure(figsize=(8, 3), layout="constrained", facecolor="white")
     ax, values = figure.subplots(), np.asarray(values, float)
     x, is_long = np.arange(1, len(values) + 1), len(values) > 16
@@ -148,9 +150,10 @@ def best_seen(candidates: Sequence[Candidate], augmentations: Sequence[augment.A
     return figure
 
 
-def _nothing() -> Figure:
+def _nothing(told: str = "the search found no candidate in its time") -> Figure:
     figure = Figure(figsize=(8, 0.6), facecolor="white")
-    figure.text(0.02, 0.5, "the search found no candidate in its time", va="center", color=PLAIN)
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # notebooks show no figure without axes
+    figure.text(0.02, 0.5, told, va="center", color=PLAIN)
     return figure
 
 

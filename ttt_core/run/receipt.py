@@ -56,6 +56,10 @@ def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[
     file is no longer the run's.
     """
     told = required(run_dir)
+    if challenges_path is None and not Path(told["challenges"]).exists():
+        raise InputError(
+            f"run folder {run_dir}: its challenge file {told['challenges']} is gone; name it by --challenges"
+        )
     challenges_path = challenges_path or told["challenges"]
     require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
     challenges = read_challenges(challenges_path)
@@ -68,15 +72,18 @@ def write(run_dir: Path, receipt: Mapping) -> None:
 
 
 def require_same(run_dir: Path, wanted: Mapping) -> None:
-    """InputError if `run_dir` belongs to a run that differs in a field of `wanted`; it names the first, both values."""
-    receipt = read(run_dir)
+    """InputError if `run_dir` belongs to a run that differs in a field of `wanted`; it names the first, both values.
+
+    A folder without records belongs to its challenge file alone.
+    """
+    receipt, has_records = read(run_dir), any((run_dir / "tasks").glob("*.json"))
     if receipt is None:
-        if any((run_dir / "tasks").glob("*.json")):
+        if has_records:
             raise InputError(f"run folder {run_dir}: holds records but no {NAME}; give another folder")
         return
     for name, here in wanted.items():
         there = receipt["identity"].get(name)
-        if here != there:
+        if here != there and (has_records or name == "challenges_sha256"):
             told = f"{name} was {_short(there)}, now it is {_short(here)}"
             raise InputError(f"run folder {run_dir}: {told}; give the same or another folder")
 

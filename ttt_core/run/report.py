@@ -6,7 +6,7 @@ In: a run folder. Out: one self-contained file, images inline, no script. Reads 
 import base64
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import jinja2
@@ -28,10 +28,15 @@ SHOWN = 8  # candidates of a test input at most
 PALETTE = [int(color[i : i + 2], 16) for color in COLORS for i in (1, 3, 5)]
 
 
-def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Path:
-    """Write report.html into `run_dir`. solutions: a Kaggle solutions file; without it nothing is called right."""
+def write_report(
+    run_dir: str | Path, solutions: str | Path | None = None, challenges_path: str | Path | None = None
+) -> Path:
+    """Write report.html into `run_dir`. solutions: a Kaggle solutions file; without it nothing is called right.
+
+    challenges_path: where the run's challenge file is now, if not where it was.
+    """
     run_dir = Path(run_dir)
-    told, challenges, records = receipt.read_run(run_dir)
+    told, challenges, records = receipt.read_run(run_dir, challenges_path)
     answers = submission.read(run_dir / "submission.json")
     truths = metric.read_solutions(solutions) if solutions else {}
     tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
@@ -41,9 +46,10 @@ def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Pa
     table = {task.id: told["tasks"][task.id] for task in tasks}
     page = {
         "title": f"Run {run_dir.resolve().name}",
-        "score": _score(answers, truths, tasks),
+        "score": _score(answers, truths, told["tasks"]),
         "judged": bool(truths),
         "facts": _facts(told),
+        "unusable": [row["reason"] for task_id, row in told["tasks"].items() if task_id in challenges.bad],
         "stages": list(STAGES.items()),
         "devices": _devices(table),
         "tasks": [
@@ -53,7 +59,8 @@ def write_report(run_dir: str | Path, solutions: str | Path | None = None) -> Pa
     }
     template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     html = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(template).render(page)
-    store.write_atomic(run_dir / NAME, html.encode())
+    with store.writable(run_dir):
+        store.write_atomic(run_dir / NAME, html.encode())
     return run_dir / NAME
 
 
@@ -74,8 +81,8 @@ def _devices(table: Mapping) -> list[dict]:
     ]
 
 
-def _score(answers: dict, truths: Mapping, tasks: list[Task]) -> list[str]:
-    known = [task.id for task in tasks if task.id in truths]
+def _score(answers: dict, truths: Mapping, ids: Iterable[str]) -> list[str]:
+    known = [task_id for task_id in ids if task_id in truths]
     return metric.format_score(metric.score(answers, truths, known)).splitlines() if known else []
 
 
@@ -95,6 +102,7 @@ def _facts(told: dict) -> list[tuple[str, str]]:
             "none" if method == "none" else f"{method}, at most {identity['config.adapt.steps']} steps in a first pass",
         ),
         ("seed", f"{identity['seed']}"),
+        ("vote", told.get("reselected") or identity["config.vote.selector"]),
         ("versions", ", ".join(f"{name} {version}" for name, version in told["versions"].items())),
     ]
 
@@ -118,9 +126,11 @@ def _task(task: Task, row: Mapping, record: TaskResult | None, answers: list, tr
         "tests": [
             {
                 "input": _picture(pair.input),
-                "attempts": [(_picture(answers[i][name]), right[i][k]) for k, name in enumerate(submission.ATTEMPTS)],
+                "attempts": [(_picture(answers[i][name]), right[i][k]) for k, name in enumerate(submission.ATTEMPTS)]
+                if any(answers[i][name] != submission.PLACEHOLDER for name in submission.ATTEMPTS)
+                else [],
                 "truth": _picture(truth[i]) if truth is not None else None,
-                "candidates": _candidates(record.candidates[i] if record and record.candidates else (), truth, i),
+                "candidates": _candidates(record, truth, i) if record and record.candidates else [],
             }
             for i, pair in enumerate(task.test)
         ],
@@ -140,7 +150,7 @@ def _right(answer: Mapping, truth, index: int) -> list[bool]:
     return [truth is not None and metric.grids_equal(answer[name], truth[index]) for name in submission.ATTEMPTS]
 
 
-def _candidates(candidates: tuple[Candidate, ...], truth, index: int) -> list[dict]:
+def _candidates(record: TaskResult, truth, index: int) -> list[dict]:
     """The most probable ones, by the mean over the views in which they were scored."""
 
     def mean(candidate: Candidate) -> float:
@@ -152,9 +162,9 @@ def _candidates(candidates: tuple[Candidate, ...], truth, index: int) -> list[di
             "grid": _picture(c.grid),
             "right": truth is not None and metric.grids_equal(c.grid, truth[index]),
             "probability": f"{math.exp(mean(c)):.2g}",
-            "views": f"{len(c.found_in)} of {len(c.logprobs)} views",
+            "views": f"{len(c.found_in)} of {len(record.views)} views",
         }
-        for c in sorted(candidates, key=mean, reverse=True)[:SHOWN]
+        for c in sorted(record.candidates[index], key=mean, reverse=True)[:SHOWN]
     ]
 
 

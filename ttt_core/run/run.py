@@ -43,10 +43,10 @@ class RunSummary:
 
 def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
     """Write a valid submission.json at once: placeholders, and the answers of records that `run_dir` already holds."""
-    run_dir, challenges = Path(run_dir), read_challenges(challenges_path)
+    run_dir, challenges = _apart(run_dir, challenges_path), read_challenges(challenges_path)
     with store.locked(run_dir):
         receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
-        records, _ = store.read_records(run_dir, challenges.n_test)
+        records, _ = store.read_records(run_dir, challenges.n_test, set_aside=False)  # `run` sets aside, and tells
         with store.writable(run_dir):
             return keep.write_submission(
                 run_dir, challenges, keep.attempts(records) | keep.standing(run_dir, challenges)
@@ -77,7 +77,7 @@ def run(
     arguments that cannot work; once the first task has begun the run ends with a summary and a valid file.
     """
     budget = Budget(time.monotonic() if started is None else started, budget_s)
-    run_dir, challenges = Path(run_dir), read_challenges(challenges_path)
+    run_dir, challenges = _apart(run_dir, challenges_path), read_challenges(challenges_path)
     with caught_signals() as caught, store.locked(run_dir):
         challenges_sha256 = fingerprint(challenges_path)
         receipt.require_same(run_dir, {"challenges_sha256": challenges_sha256})
@@ -87,6 +87,9 @@ def run(
             keep.write_submission(run_dir, challenges, keep.attempts(records) | before)
             store.reserve_space(run_dir, keep.ANSWER_BYTES * sum(challenges.n_test.values()))
         chosen = select_tasks(challenges, tasks)
+        bad = [fault.partition(";")[0] for fault in challenges.bad.values()] if tasks is None else []
+        if not chosen:
+            raise InputError(f"{challenges_path}: no usable task; the first: {bad[0]}; give a challenge file")
         if not Path(model).is_dir():
             raise InputError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model")
         ids = tuple(task.id for task in chosen)
@@ -113,7 +116,7 @@ def run(
                 keep.write_submission(run_dir, challenges, before | keep.attempts(records))
             keep.write_receipt(plan, records, keep.NOT_REACHED)
         with tqdm(total=len(chosen), unit="task", file=sys.stderr, disable=not progress) as bar:
-            for complaint in complaints:
+            for complaint in (*complaints, *bad):
                 keep.log(bar, complaint)
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
@@ -130,6 +133,13 @@ def run(
     return RunSummary(
         n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / keep.SUBMISSION, table
     )
+
+
+def _apart(run_dir: str | Path, challenges_path: str | Path) -> Path:
+    """The run folder; InputError if it is the folder of challenges, whose files a run's own would join."""
+    if Path(run_dir).resolve() == Path(challenges_path).resolve():
+        raise InputError(f"run folder {run_dir}: is the folder of challenges; give another")
+    return Path(run_dir)
 
 
 def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | None = None) -> Path:
@@ -154,6 +164,7 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
             for task in challenges.tasks
             if task.id in records and records[task.id].status == "ok"
         }
-        path = keep.write_submission(run_dir, challenges, keep.standing(run_dir, challenges) | attempts)
-        receipt.write(run_dir, told | {"reselected": selector})
+        with store.writable(run_dir):
+            path = keep.write_submission(run_dir, challenges, keep.standing(run_dir, challenges) | attempts)
+            receipt.write(run_dir, told | {"reselected": selector})
     return path

@@ -17,7 +17,8 @@ from ttt_core.arc.tasks import Task
 from ttt_core.config import Config
 
 BACKWARD = 3  # a training step costs as much as three forward passes over its tokens
-CANDIDATES = 4  # of a test input, re-scored under every view
+# As many of a long forward pass a token of an answer costs in a view: search takes few at once, scoring several candidates.
+SEARCHED, SCORED = 15, 10
 MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
 SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
 CUT = 0.9  # a task that used so much of its seconds was cut short by them, and is taken to have needed twice as many
@@ -30,9 +31,9 @@ def cost(task: Task, config: Config) -> float:
     mean = shown / len(task.train)  # of a training sequence, roughly
     step_tokens = max(config.adapt.batch_tokens, mean)
     adapting = 0 if config.adapt.method == "none" else BACKWARD * config.adapt.steps_at(mean) * step_tokens
-    searching = config.decode.views * sum(shown + pair.input.size + largest for pair in task.test)
-    scoring = config.rescore.views * len(task.test) * CANDIDATES * largest
-    return adapting + searching + scoring
+    reading = config.decode.views * sum(shown + pair.input.size for pair in task.test)
+    answering = (SEARCHED * config.decode.views + SCORED * config.rescore.views) * len(task.test) * largest
+    return adapting + reading + answering
 
 
 @dataclass(frozen=True)
