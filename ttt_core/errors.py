@@ -1,8 +1,11 @@
 """The closed set of errors a user can meet. Each message names the thing, the value and the remedy."""
 
-# How Python, CUDA, cuBLAS and torch's CPU allocator say that memory has ended; by name, for torch is not imported here.
+# How Python, CUDA, cuBLAS, cuDNN, oneDNN and torch's CPU allocator say that memory has ended; by name, for torch is not imported here.
 MEMORY_ERRORS = {"MemoryError", "OutOfMemoryError"}
-MEMORY_WORDS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+MEMORY_WORDS = (
+    "out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED", "could not create a primitive", "could not create a memory object",
+)  # fmt: skip
 
 
 class TTTError(Exception):

@@ -39,7 +39,7 @@ def test_the_states_weigh_what_is_said(name):
 
 def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest_at_its_rates():
     made = groups()
-    adamw, muon = make_optimizers(made, AdaptConfig(optimizer="muon", lr=1e-2, muon_steps=3))
+    muon, adamw = make_optimizers(made, AdaptConfig(optimizer="muon", lr=1e-2, muon_steps=3))  # Muon takes room: first
     assert [p.shape for g in muon.param_groups for p in g["params"]] == [(32, 48)]
     assert muon.param_groups[0]["ns_steps"] == 3
     rates = {p.shape: g["lr"] for g in adamw.param_groups for p in g["params"]}

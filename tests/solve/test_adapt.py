@@ -390,6 +390,7 @@ def test_a_worker_refuses_at_its_start_what_no_task_could_be_solved_with(tmp_pat
     for model, settings, told in [
         ("gpt2", ["adapt.method=vectors"], "has no task vectors; set it to lora or full"),
         ("grid", ["adapt.optimizer=adamw8bit"], "bitsandbytes is not installed"),
+        ("grid", ["adapt.optimizer=adamw8bit", "adapt.method=full"], "bitsandbytes is not installed"),
     ]:
         with pytest.raises(ModelError, match=told):
             load_solver(str(tmp_path / model), "cpu", preset("grid", settings))
@@ -485,6 +486,33 @@ def test_a_failed_step_is_retried_when_its_tensors_are_gone(monkeypatch):
         raise error
     except torch.OutOfMemoryError as caught:
         assert caught.__traceback__.tb_frame.f_locals["held"] is held
+
+
+@pytest.mark.parametrize(("steps", "at", "kept"), [(30, 16, 0), (30, 17, 16), (4, 4, 0)])
+def test_an_update_that_spoils_the_weights_is_neither_kept_nor_the_result(steps, at, kept, monkeypatch):
+    model, config = loaded("linear"), AdaptConfig(method="full", steps=steps, batch_tokens=300, lr=1e-4)
+    real = fit.train_step
+
+    def spoiling(model, rows, state, *rest):
+        loss = real(model, rows, state, *rest)
+        if len(state.losses) + 1 == at:
+            with torch.no_grad():
+                state.parameters[0].fill_(math.inf)
+        return loss
+
+    monkeypatch.setattr(fit, "train_step", spoiling)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.rolled_back and adaptation.steps == kept and adaptation.note == fit.DIVERGED
+        assert all(torch.isfinite(p).all() for p in model.net.parameters())
+
+
+def test_without_room_for_the_estimate_the_task_goes_on_unadapted(monkeypatch):
+    def full(*_):
+        raise RuntimeError("could not create a primitive")
+
+    monkeypatch.setattr(adapt, "estimate_of", full)
+    with adapted(loaded("linear"), a_task(), AdaptConfig(), task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 0 and adaptation.note == fit.OUT_OF_MEMORY
 
 
 def test_float16_scales_its_loss_and_survives_an_overflow(monkeypatch):

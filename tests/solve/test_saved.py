@@ -58,12 +58,26 @@ def flip(file):
     file.write_bytes(data)
 
 
+def edit(file, old, new):
+    text = file.read_text()
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new))
+
+
+def state_of(place):
+    return json.loads((place / "state.json").read_text())
+
+
 DAMAGES = {
     "flipped bit": lambda place: flip(place / "adapter_model.safetensors"),
     "flipped bit beside": lambda place: flip(place / "trained.safetensors"),
     "cut": lambda place: (place / "adapter_model.safetensors").write_bytes(b"\x10"),
     "missing": lambda place: (place / "adapter_config.json").unlink(),
     "no state": lambda place: (place / "state.json").unlink(),
+    "another step": lambda place: edit(place / "state.json", '"step": 6', '"step": 4'),
+    "a step that is none": lambda place: edit(place / "state.json", '"step": 6', '"step": -3'),
+    "no files": lambda place: (place / "state.json").write_text(json.dumps(state_of(place) | {"files": {}})),
+    "nested deep": lambda place: (place / "state.json").write_text("[" * 100_000),
     "state of another kind": lambda place: (place / "state.json").write_text("[]"),
 }
 

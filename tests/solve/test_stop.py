@@ -1,6 +1,7 @@
 """Early stopping: the step it chooses, and that what it watches is what greedy decoding would do."""
 
 import dataclasses
+import time
 
 import pytest
 import torch
@@ -70,6 +71,39 @@ def test_right_means_what_greedy_decoding_answers(kind):
             asked = stop.questions(model, Task("t", others, (Pair(held.input, output),)), task_rng(0, "views"))
             assert stop.check(model, asked[:1], 0).is_right is is_right
             assert not stop.check(model, asked, 0).is_right, "an untrained model answers otherwise in the other view"
+
+
+def test_a_trial_trains_on_all_but_a_drawn_demonstration_and_asks_that_in_two_views(monkeypatch):
+    model, task, held_out = loaded("grid"), a_task(sides=(2, 3, 4)), set()
+    config = AdaptConfig(method="full", steps=2, batch_tokens=100, lr=1e-3)
+    real, seen = stop.adapted, []
+
+    def watched(model, others, config, rng, deadline, watch):
+        seen.append((others, deadline - time.monotonic()))
+        return real(model, others, config, rng, deadline, watch)
+
+    def asked_for(model, asked, step):
+        assert len(asked) == 2 and [question.row[1] for question in asked][0] == 0 != asked[1].row[1]
+        return Check(step, 1.0, False)
+
+    monkeypatch.setattr(stop, "adapted", watched)
+    monkeypatch.setattr(stop, "check", asked_for)
+    for seed in range(8):
+        assert stop.trial(model, task, config, task_rng(seed, "t"), time.monotonic() + 1000).checks
+        others, left_s = seen[-1]
+        [held] = [pair for pair in task.train if pair not in others.train]
+        assert len(others.train) == 2 and others.test == (held,) and left_s < 0.8 * 1000
+        held_out.add(held)
+    assert len(held_out) == 3
+
+
+def test_a_trial_without_room_for_its_questions_is_none(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(stop, "check", full)
+    config = AdaptConfig(method="full", steps=8, batch_tokens=100, lr=1e-3)
+    assert stop.trial(loaded("grid"), a_task(), config, task_rng(0, "t"), float("inf")) is None
 
 
 def test_a_trial_counts_steps_and_too_few_demonstrations_have_none(monkeypatch):

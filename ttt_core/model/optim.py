@@ -69,13 +69,13 @@ def make_optimizers(groups: list[dict], config: AdaptConfig) -> list[torch.optim
     """
     rest, matrices = _split(groups, config)
     optimizers: list[torch.optim.Optimizer] = []
+    if matrices:  # first: should memory end in a step, it ends here, and none has been taken
+        decay, steps = config.weight_decay, config.muon_steps
+        optimizers.append(Muon(matrices, lr=config.lr, weight_decay=decay, ns_steps=steps))
     if rest:
         made = [{"params": parameters, "lr": lr} for lr, parameters in rest.items()]
         options = {"betas": (0.9, 0.95), "weight_decay": config.weight_decay}
         optimizers.append(_adamw8bit(made, options) if config.optimizer == "adamw8bit" else _adamw(made, options))
-    if matrices:
-        decay, steps = config.weight_decay, config.muon_steps
-        optimizers.append(Muon(matrices, lr=config.lr, weight_decay=decay, ns_steps=steps))
     return optimizers
 
 

@@ -18,14 +18,14 @@ from torch import nn
 
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
-from ttt_core.errors import ModelError
+from ttt_core.errors import ModelError, is_out_of_memory
 from ttt_core.model import lora, memory
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers
 from ttt_core.solve import saved
 from ttt_core.solve.feed import context_tokens, lengths_of, step_rows, stream
-from ttt_core.solve.fit import Adaptation, Plan, fit
+from ttt_core.solve.fit import OUT_OF_MEMORY, Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
 CPU_MICRO_TOKENS = 2048  # more at once are not faster on CPU
@@ -53,7 +53,16 @@ def adapted(
         return
     lengths = lengths_of(model, task, config)
     config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
-    plan, seed = plan_of(model, config, max(lengths)), int(rng.integers(2**31))
+    plan, seed = None, int(rng.integers(2**31))
+    try:
+        plan = plan_of(model, config, max(lengths))
+    except (RuntimeError, MemoryError) as error:  # even the estimate's samples find no room
+        if not is_out_of_memory(error):
+            raise
+    if plan is None:
+        with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
+            yield Adaptation(0, (), note=OUT_OF_MEMORY)
+        return
     with trainable(model, task.id, config, seed) as groups:
         yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
 
@@ -158,6 +167,8 @@ def refuse_adaptation(model: LoadedModel, config: AdaptConfig) -> None:
     if config.method in ("lora", "vectors"):
         with trainable(model, "", config, 0) as groups:
             make_optimizers(groups, config)
+    elif config.method == "full":  # of all weights a copy would be made
+        make_optimizers([{"params": [nn.Parameter(torch.zeros(1))], "lr": 0.0}], config)
 
 
 @contextlib.contextmanager

@@ -92,6 +92,8 @@ def fit(
     while True:
         with packed(model.net, model.dtype, plan.checkpoint):
             note, rows = _steps(model, steps, state, config, plan, (started, deadline), watch)
+            if note != OUT_OF_MEMORY and state.losses and not _is_finite(model, rows):
+                note = DIVERGED
         if note != OUT_OF_MEMORY:
             break
         _free(model, state)
@@ -141,8 +143,6 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
         if not math.isfinite(loss):
             return DIVERGED, rows
         state.losses.append(loss)
-        if len(state.losses) % SNAPSHOT_STEPS == 0:
-            _keep(state)
         if watch(step + 1, loss):
             return "stopped early", rows
     return ("" if rows else NO_ROWS), rows
@@ -165,6 +165,8 @@ def train_step(model: LoadedModel, rows: list[Row], state: _State, clip_norm: fl
         state.scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(state.parameters, clip_norm or math.inf)
     is_good = bool(torch.isfinite(norm)) and math.isfinite(total)
+    if is_good and state.losses and len(state.losses) % SNAPSHOT_STEPS == 0:  # a loss has seen what is kept
+        _keep(state)
     for optimizer in state.optimizers:
         if is_good:  # all of them or none
             state.scaler.step(optimizer)
@@ -185,6 +187,14 @@ def less(plan: Plan, rows: list[Row]) -> Plan | None:
         return dataclasses.replace(plan, checkpoint=True)
     longest = max(len(row) for row, _ in rows)
     return dataclasses.replace(plan, max_tokens=longest // 2) if longest >= 2 * MIN_TOKENS else None
+
+
+@torch.no_grad()
+def _is_finite(model: LoadedModel, rows: list[Row]) -> bool:
+    """Whether the last update, which no loss has seen yet, left a model that computes: on the shortest row."""
+    batch = packed_of(model, [min(rows, key=lambda row: len(row[0]))])
+    with autocast(model):
+        return bool(torch.isfinite(target_loss(model.net, batch)))
 
 
 @torch.no_grad()

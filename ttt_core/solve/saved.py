@@ -62,6 +62,7 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
         save_file({key: p.detach().cpu().contiguous() for key, p in rest.items()}, part / TENSORS)
     files = {file.name: _sha256(file) for file in sorted(part.iterdir())}
     state = {**dataclasses.asdict(saved), "identity": identity, "files": files}
+    state["sha256"] = _digest(state)
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     part.rename(place)
@@ -128,6 +129,8 @@ def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved
     adapter, rest = _split(net, parameters)
     try:
         state = json.loads((place / STATE).read_text(encoding="utf-8"))
+        if state.pop("sha256") != _digest(state):
+            raise CheckpointError(f"adapter {place.name}: {STATE} does not match its checksum")
         for file, digest in state["files"].items():
             if _sha256(place / Path(file).name) != digest:
                 raise CheckpointError(f"adapter {place.name}: {file} does not match its checksum")
@@ -136,7 +139,7 @@ def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved
             return None
         tensors = load_file(place / TENSORS) if rest else {}
         pairs = [(parameter, tensors[key]) for key, parameter in rest.items()]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"adapter {place.name}: cannot be read ({error})") from error
     pairs += zip(adapter, adapter_files.read_adapter(net, place), strict=True) if adapter else []
     for parameter, tensor in pairs:
@@ -153,6 +156,10 @@ def _split(net: nn.Module, parameters: list) -> tuple[list[nn.Parameter], dict[s
     wanted, adapter = {id(p) for p in parameters}, lora.adapter_parameters(net)
     ours = {id(p) for p in adapter}
     return adapter, {key: p for key, p in net.named_parameters() if id(p) in wanted - ours}
+
+
+def _digest(state: dict) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -18,6 +18,7 @@ from ttt_core.arc.augment import Augmentation
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
+from ttt_core.errors import is_out_of_memory
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.packing import target_logits
 from ttt_core.solve.adapt import adapted
@@ -63,7 +64,7 @@ def verdict(checks: list[Check]) -> int | None:
 def trial(
     model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.Generator, deadline: float
 ) -> Trial | None:
-    """How many steps `task` needs, by a demonstration held out; None if it has too few, or nothing is trained."""
+    """How many steps `task` needs, by a demonstration held out; None if it has too few, nothing is trained, or there is no room to ask."""
     if len(task.train) < MIN_DEMONSTRATIONS or config.method == "none" or config.steps == 0:
         return None
     began = time.monotonic()
@@ -72,15 +73,24 @@ def trial(
     asked = questions(model, others, rng)
     if not asked:
         return None
-    every, checks = max(1, config.steps // CHECKS), []
+    every, checks, no_room = max(1, config.steps // CHECKS), [], []
 
     def watch(step: int, loss: float) -> bool:
         if step % every == 0:
-            checks.append(check(model, asked, step))
+            try:
+                checks.append(check(model, asked, step))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                no_room.append(step)
+        if no_room:
+            return True
         return step % every == 0 and verdict(checks) is not None
 
     with adapted(model, others, config, rng, began + TRIAL_SHARE * (deadline - began), watch) as adaptation:
         steps = verdict(checks) or adaptation.steps or config.steps
+    if no_room:
+        return None
     return Trial(steps, tuple(checks), time.monotonic() - began)
 
 
