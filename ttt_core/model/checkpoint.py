@@ -30,20 +30,26 @@ INDEX = "model.safetensors.index.json"
 
 @contextlib.contextmanager
 def held(out: Path) -> Iterator[None]:
-    """Keep `out`, made if missing, from other trainings; CheckpointError if one is at it, or if the disk fails inside the context."""
-    remedy = "give an --out that can be written"
-    try:
+    """Keep `out`, made if missing, from other trainings; CheckpointError if one is at it or `out` cannot be written."""
+    with writable(out, "give an --out that can be written"):
         out.mkdir(parents=True, exist_ok=True)
-        folder, remedy = os.open(out, os.O_RDONLY), "make room; the same command then goes on from the last checkpoint"
-        try:
-            with contextlib.suppress(OSError):  # network drives may know no locks
-                try:
-                    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise CheckpointError(f"{out}: another training is at it; wait for it or give another --out")
-            yield
-        finally:
-            os.close(folder)
+        folder = os.open(out, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # network drives may know no locks
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise CheckpointError(f"{out}: another training is at it; wait for it or give another --out") from None
+        yield
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def writable(out: Path, remedy: str) -> Iterator[None]:
+    """A disk that fails inside the context is a CheckpointError about `out`."""
+    try:
+        yield
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{out}: {getattr(error, 'strerror', None) or error}; {remedy}") from None
 

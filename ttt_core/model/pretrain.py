@@ -273,5 +273,6 @@ def save(run: Training, progress: dict, entry: dict) -> float:
 
 def save_all(run: Training, progress: dict) -> None:
     """The checkpoint first: a model without one is taken for a finished one, which no training replaces."""
-    checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, {**progress, "config": run.settled})
-    checkpoint.save_model(run.net, run.out, run.ema)
+    with checkpoint.writable(run.out, "make room; the same command then goes on from the last checkpoint"):
+        checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, {**progress, "config": run.settled})
+        checkpoint.save_model(run.net, run.out, run.ema)
