@@ -436,6 +436,28 @@ RUNGS = {
 }
 
 
+def test_a_context_that_becomes_too_short_for_all_sequences_leaves_what_was_learnt(monkeypatch):
+    real, calls = fit.less, []
+
+    def much_less(plan, rows):
+        calls.append(plan)
+        return dataclasses.replace(real(plan, rows) or plan, max_tokens=8)
+
+    real_step, steps = fit.train_step, []
+
+    def failing(*args):
+        steps.append(args)
+        if len(steps) == 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return real_step(*args)
+
+    monkeypatch.setattr(fit, "less", much_less)
+    monkeypatch.setattr(fit, "train_step", failing)
+    config = AdaptConfig(steps=5, batch_tokens=4000, rank=4, max_memory_gib=100)
+    with adapted(loaded("linear"), LONG, config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 2 and adaptation.note == fit.OUT_OF_MEMORY and len(calls) == 1
+
+
 @pytest.mark.parametrize("rung", RUNGS)
 def test_each_rung_of_the_back_off_is_climbed_when_memory_ends(rung, monkeypatch):
     model = loaded("linear")

@@ -92,7 +92,7 @@ def fit(
     while True:
         with packed(model.net, model.dtype, plan.checkpoint):
             note, rows = _steps(model, steps, state, config, plan, (started, deadline), watch)
-            if note != OUT_OF_MEMORY and state.losses and not _is_finite(model, rows):
+            if note not in (OUT_OF_MEMORY, DIVERGED) and state.losses and rows and not _is_finite(model, rows):
                 note = DIVERGED
         if note != OUT_OF_MEMORY:
             break
