@@ -52,16 +52,13 @@ from ttt_core.solve.task import share_of, solve_task
 
 environment.check_parameters(In)
 options = config.preset(preset, settings.split())
-found = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
-assert len(found) == 1, f"task {task}: names {len(found)} tasks; give the id of one"
-(puzzled,) = found
+puzzled, *others = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
+assert not others, f"task {task}: names {1 + len(others)} tasks; give the id of one"
 assert 1 <= test <= len(puzzled.test), f"test {test}: {puzzled.id} has {len(puzzled.test)} test inputs, from 1 on"
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format
 loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)
-print(
-    f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; format {loaded.format.name}"
-)
+print(f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; {loaded.format.name}")
 
 # %% [markdown]
 # ## Views: the same puzzle turned, mirrored, recoloured

@@ -1,7 +1,8 @@
 """Adaptations on disk: what was trained for a task, best and last, to go on from after a stop.
 
 A folder holds `last/` and `best/`, each a PEFT adapter directory where LoRA is trained, `trained.safetensors` for what
-else is, and `state.json`, written last, with the checksums of both. What does not match its checksums is set aside by
+else is (with adapt.embedding_lr the embeddings and the head, without which the PEFT directory is another model), and
+`state.json`, written last, with the checksums of both. What does not match its checksums is set aside by
 name and never loaded; what belongs to another base, task or configuration is not touched. Optimiser moments are not
 kept: a resumed adaptation warms them up anew.
 """
