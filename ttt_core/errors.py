@@ -1,6 +1,7 @@
 """The closed set of errors a user can meet. Each message names the thing, the value and the remedy."""
 
-# How Python, CUDA, cuBLAS, cuDNN, oneDNN and torch's CPU allocator say that memory has ended; by name, for torch is not imported here.
+# How Python, CUDA, its libraries, oneDNN and torch's CPU allocator say that memory has ended; by name, for torch is not
+# imported here.
 MEMORY_ERRORS = {"MemoryError", "OutOfMemoryError"}
 MEMORY_WORDS = (
     "out of memory", "can't allocate memory", "Cannot allocate memory", "std::bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED",

@@ -180,7 +180,7 @@ def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
     told = (tmp_path / "checkpoint" / "progress.json").read_text()
     written = json.loads(told)
     written["progress"]["config"]["processes"] = 2
-    written["sha256"]["progress"] = checkpoint._digest(written["progress"])
+    written["sha256"]["progress"] = checkpoint.digest(written["progress"])
     (tmp_path / "checkpoint" / "progress.json").write_text(json.dumps(written))
     with pytest.raises(CheckpointError, match="processes was 2, now 1"):
         pretrain(data, tmp_path, config(2))

@@ -25,6 +25,7 @@ MAX_TASKS = 10_000
 MAX_PAIRS = 100  # of one task's train or test list; public tasks have at most 10
 MAX_OUTPUTS = 100_000  # test inputs of a whole file, bad tasks included: each needs its place in the submission
 
+PLACED = "; it gets the placeholder attempt"
 _LAYOUT = 'give a file {id: {"train": [...], "test": [...]}} or a folder of <id>.json files'
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # ids become file names
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: linear time on any bytes
@@ -60,6 +61,11 @@ class Challenges:
     bad: dict[str, str]
     n_test: dict[str, int]
 
+    @property
+    def faults(self) -> list[str]:
+        """What is wrong with the bad tasks, without what follows for a submission."""
+        return [told.removesuffix(PLACED) for told in self.bad.values()]
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -82,7 +88,7 @@ def read_challenges(path: str | Path) -> Challenges:
         try:
             tasks.append(_task(task_id, entry))
         except InputError as error:
-            bad[task_id] = f"{error}; it gets the placeholder attempt"
+            bad[task_id] = f"{error}{PLACED}"
     return Challenges(tuple(tasks), bad, n_test)
 
 

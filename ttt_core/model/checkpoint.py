@@ -86,7 +86,7 @@ def save_checkpoint(out: Path, net: nn.Module, optimizers, ema: dict[str, Tensor
         parts[f"optimizer-{i}"] = {f"{p}.{k}": torch.as_tensor(v) for p, vs in state.items() for k, v in vs.items()}
     for name, tensors in parts.items():
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary / f"{name}.safetensors")
-    sums = {file.name: _sha256(file) for file in sorted(temporary.iterdir())} | {"progress": _digest(progress)}
+    sums = {file.name: sha256_of(file) for file in sorted(temporary.iterdir())} | {"progress": digest(progress)}
     (temporary / "progress.json").write_text(json.dumps({"progress": progress, "sha256": sums}))
     for file in temporary.iterdir():
         with open(file, "rb") as stream:
@@ -132,7 +132,7 @@ def load_checkpoint(
 def _verified(folder: Path) -> dict:
     told = json.loads((folder / "progress.json").read_text())
     for name, expected in told["sha256"].items():
-        if (_digest(told["progress"]) if name == "progress" else _sha256(folder / name)) != expected:
+        if (digest(told["progress"]) if name == "progress" else sha256_of(folder / name)) != expected:
             raise ValueError(f"{name} does not match its checksum")
     return told["progress"]
 
@@ -150,10 +150,12 @@ def _restore(folder: Path, net: nn.Module, optimizers, ema: dict[str, Tensor] | 
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _digest(progress: dict) -> str:
-    return hashlib.sha256(json.dumps(progress, sort_keys=True).encode()).hexdigest()
+def digest(told: dict | list) -> str:
+    """The checksum of plain JSON values."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """The checksum of a file."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

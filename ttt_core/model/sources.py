@@ -122,11 +122,11 @@ def read_demonstrations(challenges: Path) -> list[Task]:
 def usable(challenges: Path) -> tuple[Task, ...]:
     """The usable tasks of a challenge file, and a warning that names one that is not. InputError if there are none."""
     read = read_challenges(challenges)
-    fault = next(iter(read.bad.values()), "").partition("; it gets")[0]
     if not read.tasks:
-        raise InputError(f"{challenges}: no usable task: {fault}; give a challenge file")
-    if fault:
-        warnings.warn(f"{challenges}: {len(read.bad)} of {len(read.n_test)} tasks are left out: {fault}", stacklevel=4)
+        raise InputError(f"{challenges}: no usable task: {read.faults[0]}; give a challenge file")
+    if read.bad:
+        told = f"{len(read.bad)} of {len(read.n_test)} tasks are left out: {read.faults[0]}"
+        warnings.warn(f"{challenges}: {told}", stacklevel=4)
     return read.tasks
 
 

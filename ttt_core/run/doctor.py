@@ -151,7 +151,7 @@ def _challenges(path, inputs: str, where: str) -> list[Check]:
         challenges = read_challenges(path)
     except TTTError as error:
         return [Check("challenges", str(path or inputs), str(error))]
-    fault = "" if challenges.tasks else f"no usable task: {next(iter(challenges.bad.values())).partition(';')[0]}"
+    fault = "" if challenges.tasks else f"no usable task: {challenges.faults[0]}"
     told = f", {len(challenges.bad)} more unusable" if challenges.bad else ""
     return [Check("challenges", f"{path}: {len(challenges.tasks)} tasks{told}", fault)]
 

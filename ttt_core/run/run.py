@@ -87,9 +87,9 @@ def run(
             keep.write_submission(run_dir, challenges, keep.attempts(records) | before)
             store.reserve_space(run_dir, keep.ANSWER_BYTES * sum(challenges.n_test.values()))
         chosen = select_tasks(challenges, tasks)
-        bad = [fault.partition(";")[0] for fault in challenges.bad.values()] if tasks is None else []
+        faults = challenges.faults if tasks is None else []
         if not chosen:
-            raise InputError(f"{challenges_path}: no usable task; the first: {bad[0]}; give a challenge file")
+            raise InputError(f"{challenges_path}: no usable task; the first: {faults[0]}; give a challenge file")
         if not Path(model).is_dir():
             raise InputError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model")
         ids = tuple(task.id for task in chosen)
@@ -116,7 +116,7 @@ def run(
                 keep.write_submission(run_dir, challenges, before | keep.attempts(records))
             keep.write_receipt(plan, records, keep.NOT_REACHED)
         with tqdm(total=len(chosen), unit="task", file=sys.stderr, disable=not progress) as bar:
-            for complaint in (*complaints, *bad):
+            for complaint in (*complaints, *faults):
                 keep.log(bar, complaint)
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)

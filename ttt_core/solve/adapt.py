@@ -47,22 +47,21 @@ def adapted(
     watch: called after each step with its number and loss; true ends the adaptation. folder: where the adaptation is
     kept, and looked for first (see `saved.py`).
     """
-    if config.method == "none" or config.steps == 0:
-        with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
-            yield Adaptation(0, ())
-        return
-    lengths = lengths_of(model, task, config)
-    config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
-    plan, seed = None, int(rng.integers(2**31))
-    try:
-        plan = plan_of(model, config, max(lengths))
-    except (RuntimeError, MemoryError) as error:  # even the estimate's samples find no room
-        if not is_out_of_memory(error):
-            raise
+    plan, note = None, ""
+    if config.method != "none" and config.steps:
+        lengths = lengths_of(model, task, config)
+        config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
+        try:
+            plan = plan_of(model, config, max(lengths))
+        except (RuntimeError, MemoryError) as error:  # even the estimate's samples find no room
+            if not is_out_of_memory(error):
+                raise
+            note = OUT_OF_MEMORY
     if plan is None:
         with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
-            yield Adaptation(0, (), note=OUT_OF_MEMORY)
+            yield Adaptation(0, (), note=note)
         return
+    seed = int(rng.integers(2**31))
     with trainable(model, task.id, config, seed) as groups:
         yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
 

@@ -151,7 +151,7 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
 def train_step(model: LoadedModel, rows: list[Row], state: _State, clip_norm: float, micro_tokens: int) -> float:
     """One optimiser step; the loss in nats per target, or NaN with the parameters untouched if loss or gradient are not finite.
 
-    In float16 a step whose scaled gradient overflows is left out and the scale halved; only MAX_SKIPPED in a row are NaN.
+    Before every SNAPSHOT_STEPS-th update what the loss was finite with is kept. In float16 a step whose scaled gradient overflows is left out and the scale halved; only MAX_SKIPPED in a row are NaN.
     """
     batches = [packed_of(model, part) for part in micro_batches(rows, micro_tokens)]
     count = sum(len(batch.targets) for batch in batches)

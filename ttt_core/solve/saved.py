@@ -8,7 +8,6 @@ kept: a resumed adaptation warms them up anew.
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
 import time
@@ -26,6 +25,7 @@ from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import CheckpointError
 from ttt_core.model import adapter_files, lora
+from ttt_core.model.checkpoint import digest, sha256_of
 from ttt_core.model.load import LoadedModel
 
 LAST, BEST = "last", "best"
@@ -48,7 +48,7 @@ def identity(model: LoadedModel, task: Task, config: AdaptConfig, seed: int) -> 
     """A digest of all that an adaptation depends on, besides time."""
     pairs = [[pair.input.tolist(), pair.output.tolist()] for pair in task.train]
     told = [model.sha256, task.id, pairs, dataclasses.asdict(config), seed]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return digest(told)
 
 
 def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Saved, identity: str) -> None:
@@ -61,9 +61,9 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
         adapter_files.save_adapter(net, part)
     if rest:
         save_file({key: p.detach().cpu().contiguous() for key, p in rest.items()}, part / TENSORS)
-    files = {file.name: _sha256(file) for file in sorted(part.iterdir())}
+    files = {file.name: sha256_of(file) for file in sorted(part.iterdir())}
     state = {**dataclasses.asdict(saved), "identity": identity, "files": files}
-    state["sha256"] = _digest(state)
+    state["sha256"] = digest(state)
     (part / STATE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     part.rename(place)
@@ -130,10 +130,10 @@ def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved
     adapter, rest = _split(net, parameters)
     try:
         state = json.loads((place / STATE).read_text(encoding="utf-8"))
-        if state.pop("sha256") != _digest(state):
+        if state.pop("sha256") != digest(state):
             raise CheckpointError(f"adapter {place.name}: {STATE} does not match its checksum")
-        for file, digest in state["files"].items():
-            if _sha256(place / Path(file).name) != digest:
+        for file, expected in state["files"].items():
+            if sha256_of(place / Path(file).name) != expected:
                 raise CheckpointError(f"adapter {place.name}: {file} does not match its checksum")
         saved, owner = Saved(int(state["step"]), float(state["loss"])), state["identity"]
         if owner != identity:
@@ -157,14 +157,6 @@ def _split(net: nn.Module, parameters: list) -> tuple[list[nn.Parameter], dict[s
     wanted, adapter = {id(p) for p in parameters}, lora.adapter_parameters(net)
     ours = {id(p) for p in adapter}
     return adapter, {key: p for key, p in net.named_parameters() if id(p) in wanted - ours}
-
-
-def _digest(state: dict) -> str:
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _set_aside(place: Path) -> Path:
