@@ -33,6 +33,7 @@ FAULTS = Path(__file__).parents[1] / "faults"
         ("cuda:1", None, ["cuda:1"]),
         ("cuda:0,3", None, ["cuda:0", "cuda:3"]),
         ("cuda:0,1", "2,3", ["cuda:0", "cuda:1"]),
+        ("cuda:0,1,0,0", None, ["cuda:0", "cuda:1", "cuda:0#2", "cuda:0#3"]),
         ("auto", "", ["auto"]),
         ("auto", "5", ["auto"]),
         ("auto", "0,2", ["cuda:0", "cuda:2"]),
@@ -83,6 +84,7 @@ def test_a_containers_limit_counts(told, cores, tmp_path, monkeypatch):
 
 def test_each_gpu_is_alone_and_threads_are_shared_out():
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,3", {})] == ["0", "3"]
+    assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:3,3", {})] == ["3", "3"]
     shown = {"CUDA_VISIBLE_DEVICES": "2, 3"}  # by whoever shares this machine out
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,1", shown)] == ["2", "3"]
     with pytest.raises(InputError, match="no GPU 2, for CUDA_VISIBLE_DEVICES=2, 3 shows 2"):
@@ -91,7 +93,7 @@ def test_each_gpu_is_alone_and_threads_are_shared_out():
     assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {"OMP_NUM_THREADS": "1"})} == {"1"}
 
 
-@pytest.mark.parametrize("spec", ["", "gpu", "cpu:0", "cuda:", "cuda:a", "cuda:0,0", "cpu:2,3", "ray://"])
+@pytest.mark.parametrize("spec", ["", "gpu", "cpu:0", "cuda:", "cuda:a", "cpu:2,3", "ray://"])
 def test_other_words_are_refused(spec):
     with pytest.raises(InputError, match="devices .*give"):
         places(spec, {})

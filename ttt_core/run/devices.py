@@ -1,7 +1,7 @@
 """Which devices a run has.
 
-In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1`, or
-`ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them (`backends.py`), what one does
+In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1` (a number that comes
+twice is a GPU with two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them (`backends.py`), what one does
 (`supervise.py`).
 """
 
@@ -47,12 +47,15 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
             Place(f"cpu:{i}", "cpu", {"OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}) for i in range(n)
         )
     if match["ids"]:
-        ids = _named(spec, match["ids"].split(","), environ)
+        ids = match["ids"].split(",")
+        shown = _named(spec, ids, environ)
     else:
-        ids = {i: i for i in gpus}
+        ids = shown = gpus
     if not ids or (spec == "auto" and len(ids) == 1):
         return (Place(spec, spec),)  # its worker decides what that is
-    return tuple(Place(f"cuda:{i}", "cuda", {"CUDA_VISIBLE_DEVICES": shown}) for i, shown in ids.items())
+    again = [ids[:n].count(i) for n, i in enumerate(ids)]
+    names = [f"cuda:{i}" + (f"#{n + 1}" if n else "") for i, n in zip(ids, again, strict=True)]
+    return tuple(Place(name, "cuda", {"CUDA_VISIBLE_DEVICES": one}) for name, one in zip(names, shown, strict=True))
 
 
 def cpu_workers(model: Path, tasks: int) -> int:
@@ -68,17 +71,15 @@ def has_driver(environ: Mapping[str, str]) -> bool:
     return Path("/dev/nvidiactl").exists() and "CUDA_VISIBLE_DEVICES" not in environ
 
 
-def _named(spec: str, numbers: list[str], environ: Mapping[str, str]) -> dict[str, str]:
+def _named(spec: str, numbers: list[str], environ: Mapping[str, str]) -> list[str]:
     """The GPUs that `spec` names by number, as CUDA_VISIBLE_DEVICES will tell of each; counted, as torch does, among those shown."""
-    if len(set(numbers)) < len(numbers):
-        raise InputError(f"devices {spec}: names a GPU twice; give each once")
     if "CUDA_VISIBLE_DEVICES" not in environ:
-        return {i: i for i in numbers}
+        return numbers
     shown = visible_gpus(environ)
     if missing := [i for i in numbers if int(i) >= len(shown)]:
         told = f"CUDA_VISIBLE_DEVICES={environ['CUDA_VISIBLE_DEVICES']} shows {len(shown)}"
         raise InputError(f"devices {spec}: there is no GPU {missing[0]}, for {told}; number them from 0")
-    return {i: shown[int(i)] for i in numbers}
+    return [shown[int(i)] for i in numbers]
 
 
 def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple[str, ...]:
