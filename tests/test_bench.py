@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from tests.bench.concepts import PAIRS, all_concepts, pairs_of
+from tests.bench.more_tasks import concept_tasks
+from ttt_core.arc.augment import task_rng
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.sources import read_corpus
 
@@ -133,6 +138,33 @@ def test_more_tasks_are_made_and_none_shows_what_is_asked(tmp_path):
     assert [p.output.tolist() for index, p in corpus.pairs if index == 400] == [[[1, 0], [0, 0]]]
     made = [index for index, _ in corpus.pairs if corpus.task_ids[index].startswith("made")]
     assert len(set(made)) == 3 and all(made.count(index) >= 6 for index in made)
+
+
+def test_every_concept_makes_tasks_and_makes_them_again():
+    ideas = all_concepts()
+    made = concept_tasks(1)
+    assert len(ideas) > 300 and len(made) > 0.95 * len(ideas)
+    for name, pairs in made.items():
+        idea, grids = name.rpartition("-")[0], [np.array(g) for pair in pairs for g in pair.values()]
+        assert len(pairs) == PAIRS and all(g.ndim == 2 and max(g.shape) <= 30 and g.max() <= 9 for g in grids), name
+        assert len({json.dumps(pair["input"]) for pair in pairs}) == PAIRS, name
+        if idea.endswith("e"):  # some of each module
+            again = pairs_of(ideas[idea], task_rng(0, name))
+            assert [[a.tolist(), b.tolist()] for a, b in again] == [list(pair.values()) for pair in pairs], name
+
+
+def test_a_rule_that_tells_too_little_makes_no_task():
+    def concept(outputs, scenes):
+        def draw(rng):
+            n = int(rng.integers(scenes))
+            return np.full((1, n + 1), 5), np.full((2, 2), n % outputs)
+
+        return lambda rng: draw
+
+    rng = task_rng(0, "any")
+    assert pairs_of(concept(3, 30), rng) and pairs_of(concept(2, 30), rng) is None  # of two outputs one is right by chance
+    assert pairs_of(concept(3, PAIRS - 1), rng) is None and pairs_of(lambda rng: None, rng) is None
+    assert pairs_of(lambda rng: lambda rng: (np.full((1, 1 + int(rng.integers(99))), 1),) * 2, rng) is None  # unchanged
 
 
 def test_generated_pairs_are_those_that_the_verifier_agrees_with(tmp_path):

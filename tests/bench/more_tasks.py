@@ -2,14 +2,16 @@
 
 Writes a Kaggle-named folder for `pretrain --data`, and `extra.json.gz` for its `--extra`: the training tasks of `--source`;
 those of `--also`, another such folder, that neither `--without` nor `--unlike` holds; the tasks in `--mini-arc`, a folder of task files;
-and `--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
-`--source` and their `--pairs`, a file in RE-ARC's layout. `--more-pairs` is another, of which no task is made. Generated pairs
+`--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
+`--source` and their `--pairs`, a file in RE-ARC's layout (`--first`: number of the first draw, for others than last time's); and
+`--concepts` tasks of each concept in `concepts/`. `--more-pairs` is another file of pairs, of which no task is made. Generated pairs
 whose input stands in a challenge file of `--unlike` are left out. Equal arguments write equal files.
 """
 
 import argparse
 import gzip
 import json
+import signal
 import sys
 from collections import deque
 from pathlib import Path
@@ -18,6 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
+from tests.bench.concepts import all_concepts, pairs_of
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.tasks import MAX_SIDE, N_COLORS, read_challenges, to_grid
 from ttt_core.model.sources import digest, read_extra, read_training_tasks
@@ -690,14 +693,27 @@ def given_tasks(options, own, asked):
     return found
 
 
-def made_tasks(count, sources):
-    """{id: pairs} of the first `count` rules that suit their source, and how many were drawn."""
-    made, number = {}, 0
+def made_tasks(count, sources, first):
+    """{id: pairs} of the first `count` rules from number `first` on that suit their source, and how many were drawn."""
+    made, number = {}, first
     while len(made) < count:
         if pairs := make_task(number, sources):
             made[f"made{number:05x}"] = pairs
         number += 1
-    return made, number
+    return made, number - first
+
+
+def concept_tasks(count):
+    """{id: pairs} of `count` draws of each concept, less those that have too few pairs. A draw of 5 s ends the program."""
+    found = {}
+    for idea, concept in all_concepts().items():
+        for number in range(count):
+            name = f"{idea}-{number}"
+            signal.alarm(5)
+            if pairs := pairs_of(concept, task_rng(0, name)):
+                found[name] = [{"input": a.tolist(), "output": b.tolist()} for a, b in pairs]
+    signal.alarm(0)
+    return found
 
 
 def main(argv: list[str]) -> int:
@@ -707,22 +723,24 @@ def main(argv: list[str]) -> int:
     for name in ("--pairs", "--more-pairs", "--also", "--without", "--mini-arc"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--unlike", type=Path, nargs="*", default=[])
-    parser.add_argument("--made", type=int, default=0)
+    for name in ("--made", "--first", "--concepts"):
+        parser.add_argument(name, type=int, default=0)
     options = parser.parse_args(argv)
     own = {task.id: task for task in read_training_tasks(options.source)}
     extra, more = (read_extra(path, own) if path else {} for path in (options.pairs, options.more_pairs))
     sources = [[*task.train, *task.test, *extra.get(task.id, ())] for task in own.values()]
     sources = [[p for p in pairs if p.input.size + p.output.size <= CELLS] for pairs in sources]
-    made, drawn = made_tasks(options.made, [pairs for pairs in sources if len(pairs) >= MADE_PAIRS])
+    made, drawn = made_tasks(options.made, [pairs for pairs in sources if len(pairs) >= MADE_PAIRS], options.first)
+    ideas = concept_tasks(options.concepts)
     asked = [task for path in options.unlike for task in read_challenges(path).tasks]
     seen = {digest(p.input) for task in asked for p in (*task.train, *task.test)}
     generated = {task_id: as_raw((*extra.get(task_id, ()), *more.get(task_id, ()))) for task_id in own}
     generated = {
         task_id: [pair for pair in pairs if digest(to_grid(pair["input"])) not in seen]
-        for task_id, pairs in (generated | made).items()
+        for task_id, pairs in (generated | made | ideas).items()
     }
     challenges = given_tasks(options, own, asked)
-    for task_id in made:
+    for task_id in [*made, *ideas]:
         first, second, *generated[task_id] = generated[task_id]
         challenges[task_id] = {"train": [first], "test": [second]}
     solutions = {task_id: [pair["output"] for pair in task["test"]] for task_id, task in challenges.items()}
@@ -734,7 +752,9 @@ def main(argv: list[str]) -> int:
     packed = gzip.compress(json.dumps(generated, separators=(",", ":")).encode(), mtime=0)
     (options.out / "extra.json.gz").write_bytes(packed)
     total = sum(map(len, generated.values()))
-    print(f"{len(challenges)} tasks, {len(made)} of {drawn} rules taken, {total} generated pairs: {options.out}")
+    print(
+        f"{len(challenges)} tasks, {len(made)} of {drawn} rules taken, {len(ideas)} of concepts, {total} generated pairs: {options.out}"
+    )
     return 0
 
 
