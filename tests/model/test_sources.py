@@ -1,5 +1,6 @@
 """Training material: a planted leak is refused, and of a challenge file nothing but the demonstrations is learnt."""
 
+import gc
 import json
 from collections import Counter
 
@@ -13,7 +14,7 @@ from ttt_core.errors import InputError
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
-from ttt_core.model.sources import permutable, read_corpus
+from ttt_core.model.sources import permutable, read_corpus, uncollected
 from ttt_core.run.evaluation import leak
 from ttt_core.solve.task import solve_task
 
@@ -321,3 +322,13 @@ def test_color_rules_free_what_they_say():
     assert permutable(pairs, "all") == tuple(range(1, 10))
     assert permutable(pairs, "outputs_fixed") == (1, 2, 4)
     assert set(permutable(pairs, "free")) == set(range(1, 10)) - {1, 3}
+
+
+def test_garbage_is_looked_for_again_after_reading():
+    with pytest.raises(ValueError), uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            pass
+        assert not gc.isenabled()  # as it was found
+        raise ValueError
+    assert gc.isenabled()

@@ -30,7 +30,7 @@ from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import check_directory, load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of
-from ttt_core.model.sources import read_corpus, refuse_base
+from ttt_core.model.sources import read_corpus, refuse_base, uncollected
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.stream import Part, ahead, on_device
@@ -66,17 +66,18 @@ def pretrain(
     if not checkpoint.exists(out) and any(out.glob("*.safetensors")):
         raise CheckpointError(f"{out}: holds a model without checkpoint; give another --out, and this one as --base")
     keep_memory()
-    corpus = read_corpus(
-        data,
-        extra,
-        max_tokens=config.max_tokens,
-        transductive=transductive,
-        colors=config.colors,
-        original_views=config.original_views,
-        hold_out=hold_out,
-        exclude=exclude,
-        guard=guard,
-    )
+    with uncollected():
+        corpus = read_corpus(
+            data,
+            extra,
+            max_tokens=config.max_tokens,
+            transductive=transductive,
+            colors=config.colors,
+            original_views=config.original_views,
+            hold_out=hold_out,
+            exclude=exclude,
+            guard=guard,
+        )
     known = {index for index, _ in (*corpus.pairs, *corpus.held_out)}
     if silent := len(corpus.task_ids) - len(known):
         told = f"{silent} of {len(corpus.task_ids)} tasks have no pair of at most {config.max_tokens} tokens"
