@@ -89,7 +89,8 @@ def test_each_gpu_is_alone_and_threads_are_shared_out():
     assert [p.environ["CUDA_VISIBLE_DEVICES"] for p in places("cuda:0,1", shown)] == ["2", "3"]
     with pytest.raises(InputError, match="no GPU 2, for CUDA_VISIBLE_DEVICES=2, 3 shows 2"):
         places("cuda:0,2", shown)
-    assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {})} == {str(max(1, host.cores() // 2))}
+    for spec in ("cpu:2", "cuda:0,1", "cuda:0,0"):
+        assert {p.environ["OMP_NUM_THREADS"] for p in places(spec, {})} == {str(max(1, host.cores() // 2))}
     assert {p.environ["OMP_NUM_THREADS"] for p in places("cpu:2", {"OMP_NUM_THREADS": "1"})} == {"1"}
 
 

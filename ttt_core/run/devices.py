@@ -42,10 +42,7 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
     is_cpu = spec == "cpu" or (spec == "auto" and not gpus and not has_driver(environ))
     if match["n"] or (is_cpu and workers > 1):
         n = int(match["n"] or workers)
-        threads = environ.get("OMP_NUM_THREADS", str(max(1, host.cores() // n)))
-        return tuple(
-            Place(f"cpu:{i}", "cpu", {"OMP_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}) for i in range(n)
-        )
+        return tuple(Place(f"cpu:{i}", "cpu", _share(n, environ) | {"CUDA_VISIBLE_DEVICES": ""}) for i in range(n))
     if match["ids"]:
         ids = match["ids"].split(",")
         shown = _named(spec, ids, environ)
@@ -55,7 +52,14 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
         return (Place(spec, spec),)  # its worker decides what that is
     again = [ids[:n].count(i) for n, i in enumerate(ids)]
     names = [f"cuda:{i}" + (f"#{n + 1}" if n else "") for i, n in zip(ids, again, strict=True)]
-    return tuple(Place(name, "cuda", {"CUDA_VISIBLE_DEVICES": one}) for name, one in zip(names, shown, strict=True))
+    share = _share(len(ids), environ)
+    environs = [share | {"CUDA_VISIBLE_DEVICES": one} for one in shown]
+    return tuple(Place(name, "cuda", own) for name, own in zip(names, environs, strict=True))
+
+
+def _share(workers: int, environ: Mapping[str, str]) -> dict[str, str]:
+    """A worker's share of the threads, where nobody has said how many."""
+    return {"OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, host.cores() // workers)))}
 
 
 def cpu_workers(model: Path, tasks: int) -> int:
