@@ -27,6 +27,7 @@ from ttt_core.model.sources import digest, read_extra, read_training_tasks
 
 MADE_PAIRS = 12  # of each made task
 TRIES = 40  # source pairs looked at for them
+LATE_S = 30  # that a task of a concept may take; most take milliseconds
 CELLS = 300  # of a made pair's grids at most: small grids teach as much and cost less
 
 
@@ -703,13 +704,20 @@ def made_tasks(count, sources, first):
     return made, number - first
 
 
+def late(*_):
+    raise TimeoutError(
+        f"a task of a concept takes more than {LATE_S} s: the concept whose lines stand above draws without end"
+    )
+
+
 def concept_tasks(count):
-    """{id: pairs} of `count` draws of each concept, less those that have too few pairs. A draw of 5 s ends the program."""
+    """{id: pairs} of `count` draws of each concept, less those that have too few pairs. TimeoutError where one takes LATE_S."""
+    signal.signal(signal.SIGALRM, late)
     found = {}
     for idea, concept in all_concepts().items():
         for number in range(count):
             name = f"{idea}-{number}"
-            signal.alarm(5)
+            signal.alarm(LATE_S)
             if pairs := pairs_of(concept, task_rng(0, name)):
                 found[name] = [{"input": a.tolist(), "output": b.tolist()} for a, b in pairs]
     signal.alarm(0)
@@ -752,9 +760,8 @@ def main(argv: list[str]) -> int:
     packed = gzip.compress(json.dumps(generated, separators=(",", ":")).encode(), mtime=0)
     (options.out / "extra.json.gz").write_bytes(packed)
     total = sum(map(len, generated.values()))
-    print(
-        f"{len(challenges)} tasks, {len(made)} of {drawn} rules taken, {len(ideas)} of concepts, {total} generated pairs: {options.out}"
-    )
+    told = f"{len(challenges)} tasks, {len(made)} of {drawn} rules taken, {len(ideas)} of concepts"
+    print(f"{told}, {total} generated pairs: {options.out}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Which devices a run has.
 
-In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1` (a number that comes
-twice is a GPU with two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them (`backends.py`), what one does
-(`supervise.py`).
+In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1` (a GPU named twice has
+two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them
+(`backends.py`), what one does (`supervise.py`).
 """
 
 import re

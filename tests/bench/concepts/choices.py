@@ -4,7 +4,7 @@ from functools import wraps
 
 import numpy as np
 
-from tests.bench.concepts.scenes import between, blank, blob, box, chance, colors, noise, put, room, scatter
+from tests.bench.concepts.scenes import between, blank, blob, box, chance, colors, noise, pick, put, room, scatter
 from tests.bench.more_tasks import box as around
 from tests.bench.more_tasks import grown, parts
 
@@ -35,10 +35,6 @@ def tinted(concept):
 def again(draw, times=6):
     """For scenes that often do not suit."""
     return lambda rng: next((pair for _ in range(times) if (pair := draw(rng)) is not None), None)
-
-
-def pick(rng, things):
-    return things[int(rng.integers(len(things)))]
 
 
 def hues(rng, count, *but):
@@ -114,6 +110,14 @@ def slab(rng, low=2, high=5):
     return box(between(rng, low, high), between(rng, low, high))
 
 
+def in_place(grid, masks, corners):
+    """The masks in the grid's shape, where they stand."""
+    placed = [np.zeros(grid.shape, bool) for _ in masks]
+    for where, mask, at in zip(placed, masks, corners, strict=True):
+        put(where, mask, at, True)
+    return placed
+
+
 def lay(rng, masks, old, low=9, high=14, gap=1, margin=0):
     """A grid with the masks in it, and where each is; None if there is no room."""
     order = sorted(range(len(masks)), key=lambda i: -masks[i].size)
@@ -121,11 +125,8 @@ def lay(rng, masks, old, low=9, high=14, gap=1, margin=0):
         grid = blank(rng, low, high)
         corners = scatter(rng, grid, [(masks[i], old[i]) for i in order], gap, margin)
         if corners:
-            placed = [None] * len(masks)
-            for i, at in zip(order, corners, strict=True):
-                placed[i] = np.zeros(grid.shape, bool)
-                put(placed[i], masks[i], at, True)
-            return grid, placed
+            placed = in_place(grid, [masks[i] for i in order], corners)
+            return grid, [placed[order.index(i)] for i in range(len(masks))]
     return None
 
 
@@ -408,10 +409,7 @@ def key_color(rng):
         at = scatter(rng, grid, list(zip(masks, old, strict=True)))
         if not at:
             return None
-        placed = [np.zeros(grid.shape, bool) for _ in old]
-        for where, mask, xy in zip(placed, masks, at, strict=True):
-            put(where, mask, xy, True)
-        return grid, done(grid, placed, [0])
+        return grid, done(grid, in_place(grid, masks, at), [0])
 
     return draw
 
@@ -431,10 +429,7 @@ def key_count(rng):
         at = scatter(rng, grid, [(m, a) for m in masks])
         if not at:
             return None
-        placed = [np.zeros(grid.shape, bool) for _ in masks]
-        for where, mask, xy in zip(placed, masks, at, strict=True):
-            put(where, mask, xy, True)
-        return grid, done(grid, placed, [0])
+        return grid, done(grid, in_place(grid, masks, at), [0])
 
     return draw
 

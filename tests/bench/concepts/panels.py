@@ -2,17 +2,13 @@
 
 import numpy as np
 
-from tests.bench.concepts.scenes import between, blank, blob, box, chance, colors, put, scatter
+from tests.bench.concepts.scenes import between, blank, blob, box, chance, colors, pick, put, scatter
 from tests.bench.more_tasks import enclosed, parts
 
 
 def others(rng, count, *taken):
     """Different colours, none of `taken`, never 0."""
     return [int(c) for c in rng.choice([c for c in range(1, 10) if c not in taken], count, replace=False)]
-
-
-def pick(rng, options):
-    return options[int(rng.integers(len(options)))]
 
 
 def turner(rng):

@@ -31,7 +31,7 @@ def any_way(concept):
     return varied
 
 
-def pick(rng, count, *taken):
+def hues(rng, count, *taken):
     """Different colours that are none of `taken`."""
     return [x for x in colors(rng, 9) if x not in taken][:count]
 
@@ -188,11 +188,11 @@ def picture(rng, height, width, kind):
 @any_way
 def bounces(rng):
     """A cell at the bottom sends a slanted line up that bounces off the sides."""
-    (c, d), kind, first, paints = pick(rng, 2), between(rng, 0, 3), 1 if chance(rng, 0.5) else -1, chance(rng, 0.3)
+    (c, d), kind, first, paints = hues(rng, 2), between(rng, 0, 3), 1 if chance(rng, 0.5) else -1, chance(rng, 0.3)
 
     def draw(rng):
         h, w = between(rng, 7, 16), between(rng, 3, 8)
-        g, own = np.zeros((h, w), np.uint8), pick(rng, 1, c, d)[0]
+        g, own = np.zeros((h, w), np.uint8), hues(rng, 1, c, d)[0]
         r, k, step = h - 1, between(rng, 0, w - 1), first
         g[r, k] = own
         out = g.copy()
@@ -208,10 +208,10 @@ def bounces(rng):
 @any_way
 def turning_ray(rng):
     """A cell at the border sends a line inwards that turns at every block it meets."""
-    c, own, turn, marks = pick(rng, 1)[0], chance(rng, 0.5), (right_of, left_of)[between(rng, 0, 1)], chance(rng, 0.4)
+    c, own, turn, marks = hues(rng, 1)[0], chance(rng, 0.5), (right_of, left_of)[between(rng, 0, 1)], chance(rng, 0.4)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 8, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 8, 14), hues(rng, 2, c)
         start = g.shape[0] - 1, between(rng, 1, g.shape[1] - 2)
         g[start] = x
         g[between(rng, 1, len(g) - 4), start[1]] = y
@@ -233,12 +233,12 @@ def turning_ray(rng):
 @any_way
 def sized_turns(rng):
     """The line from the border turns one way at single cells and the other way at blocks."""
-    c, own, ways = pick(rng, 1)[0], chance(rng, 0.5), (right_of, left_of)[:: 1 if chance(rng, 0.5) else -1]
+    c, own, ways = hues(rng, 1)[0], chance(rng, 0.5), (right_of, left_of)[:: 1 if chance(rng, 0.5) else -1]
     big = box(*((2, 2), (1, 2), (2, 1))[between(rng, 0, 2)])
     ends = chance(rng, 0.3)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 9, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 9, 14), hues(rng, 2, c)
         start = g.shape[0] - 1, between(rng, 2, g.shape[1] - 3)
         g[start] = x
         put(g, big if chance(rng, 0.5) else ONE, (between(rng, 2, len(g) - 5), start[1]), y)
@@ -260,10 +260,10 @@ def sized_turns(rng):
 @any_way
 def mirrors(rng):
     """A beam from the border is thrown aside by slanted mirrors."""
-    c, own, marks = pick(rng, 1)[0], chance(rng, 0.6), chance(rng, 0.4)
+    c, own, marks = hues(rng, 1)[0], chance(rng, 0.6), chance(rng, 0.4)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 9, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 9, 14), hues(rng, 2, c)
         start, slant = (g.shape[0] - 1, between(rng, 1, g.shape[1] - 2)), np.zeros(g.shape, int)
         g[start] = x
         places = [(between(rng, 2, len(g) - 4), start[1])]
@@ -291,7 +291,7 @@ def mirrors(rng):
 @any_way
 def zigzags(rng):
     """Cells at the left edge draw zigzag lines to the right edge."""
-    c, height, kind, starts_up = pick(rng, 1)[0], between(rng, 1, 3), between(rng, 0, 2), chance(rng, 0.5)
+    c, height, kind, starts_up = hues(rng, 1)[0], between(rng, 1, 3), between(rng, 0, 2), chance(rng, 0.5)
 
     def draw(rng):
         g = blank(rng, 2 * height + 4, 14)
@@ -301,7 +301,7 @@ def zigzags(rng):
             return None
         wave = [*range(height), *range(height, 0, -1)]
         out = g.copy()
-        for r, own in zip(rows, pick(rng, len(rows), c), strict=True):
+        for r, own in zip(rows, hues(rng, len(rows), c), strict=True):
             g[r, 0] = own
             for k in range(g.shape[1]):
                 rise = wave[k % len(wave)]
@@ -314,10 +314,10 @@ def zigzags(rng):
 @any_way
 def spirals(rng):
     """From a corner cell, or along the wall of an empty frame, a spiral winds inwards."""
-    c, own, turn, framed = pick(rng, 1)[0], chance(rng, 0.4), (right_of, left_of)[between(rng, 0, 1)], chance(rng, 0.3)
+    c, own, turn, framed = hues(rng, 1)[0], chance(rng, 0.4), (right_of, left_of)[between(rng, 0, 1)], chance(rng, 0.3)
 
     def draw(rng):
-        h, w, x = between(rng, 5, 14), between(rng, 5, 14), pick(rng, 1, c)[0]
+        h, w, x = between(rng, 5, 14), between(rng, 5, 14), hues(rng, 1, c)[0]
         g = np.zeros((h, w), np.uint8)
         at, step = (0, 0) if turn is right_of else (0, w - 1), (0, 1) if turn is right_of else (0, -1)
         if framed:
@@ -348,12 +348,12 @@ def spirals(rng):
 def stairs(rng):
     """Every single cell draws a staircase to the border."""
     c, rise, run, kind, both = (
-        pick(rng, 1)[0], between(rng, 1, 2), between(rng, 1, 3), between(rng, 0, 2), chance(rng, 0.3),
+        hues(rng, 1)[0], between(rng, 1, 2), between(rng, 1, 3), between(rng, 0, 2), chance(rng, 0.3),
     )  # fmt: skip
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        palette = pick(rng, between(rng, 1, 2), c)
+        palette = hues(rng, between(rng, 1, 2), c)
         places = dots(rng, g, palette, 3)
         if places is None:
             return None
@@ -379,11 +379,11 @@ def stairs(rng):
 @any_way
 def line_sizes(rng):
     """Under a bar further bars follow, each longer or shorter than the one before."""
-    c, kind, alternates, leaves = pick(rng, 1)[0], between(rng, 0, 5), chance(rng, 0.4), chance(rng, 0.4)
+    c, kind, alternates, leaves = hues(rng, 1)[0], between(rng, 0, 5), chance(rng, 0.4), chance(rng, 0.4)
     factor, more = ((1, -1), (1, -2), (1, 1), (1, 2), (2, 0), (0.5, 0))[kind]
 
     def draw(rng):
-        g, own = blank(rng, 6, 14), pick(rng, 1, c)[0]
+        g, own = blank(rng, 6, 14), hues(rng, 1, c)[0]
         r = between(rng, 0, len(g) - 5)
         n = between(rng, 1, 3) if kind in (2, 3, 4) else between(rng, 4, g.shape[1])
         g[r, :n] = own
@@ -401,7 +401,7 @@ def line_sizes(rng):
 @any_way
 def crossings(rng):
     """Cells at the top send lines down, cells at the left send lines across; where they cross something happens."""
-    c, kind, d = pick(rng, 1)[0], between(rng, 0, 5), pick(rng, 1)[0]
+    c, kind, d = hues(rng, 1)[0], between(rng, 0, 5), hues(rng, 1)[0]
 
     def draw(rng):
         g = blank(rng, 6, 14)
@@ -409,7 +409,7 @@ def crossings(rng):
         rows = [r for r in range(1, g.shape[0] - 1, 2) if chance(rng, 0.35)]
         if not cols or not rows or len(cols) + len(rows) > 6:
             return None
-        palette = pick(rng, len(cols) + len(rows), c, d)
+        palette = hues(rng, len(cols) + len(rows), c, d)
         out = g.copy()
         for k, x in zip(cols, palette, strict=False):
             g[0, k] = out[0, k] = x
@@ -431,11 +431,11 @@ def crossings(rng):
 @any_way
 def slanted_pairs(rng):
     """Two equal cells that lie on one slanted line are joined; other pairs are left alone."""
-    c, kind, also_straight = pick(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
+    c, kind, also_straight = hues(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
 
     def draw(rng):
         g, lines = blank(rng, 8, 14), []
-        for own in pick(rng, between(rng, 2, 4), c):
+        for own in hues(rng, between(rng, 2, 4), c):
             n, slant = between(rng, 2, 6), chance(rng, 0.7)
             a, b = (n, n if chance(rng, 0.5) else -n) if slant else ((0, n) if chance(rng, 0.5) else (n, 0))
             start = between(rng, 0, g.shape[0] - 1), between(rng, 0, g.shape[1] - 1)
@@ -462,12 +462,12 @@ def slanted_pairs(rng):
 @any_way
 def elbows(rng):
     """Two equal cells are joined by a line that leaves the upper one downwards and has one corner."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
         g = blank(rng, 7, 13)
         out = g.copy()
-        for own in pick(rng, between(rng, 1, 4), c):
+        for own in hues(rng, between(rng, 1, 4), c):
             r, s = sorted(rng.permutation(g.shape[0])[:2].tolist())
             k, m = rng.permutation(g.shape[1])[:2].tolist()
             if s - r < 2 or abs(m - k) < 2:
@@ -486,11 +486,11 @@ def elbows(rng):
 @any_way
 def mazes(rng):
     """In a maze: the way between two cells, what lies beside it, how far one flows, its dead ends or its forks."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 4)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 4)
 
     def draw(rng):
         h, w = 2 * between(rng, 3, 6) + 1, 2 * between(rng, 3, 6) + 1
-        free, (wall, x) = maze(rng, h, w), pick(rng, 2, c, d)
+        free, (wall, x) = maze(rng, h, w), hues(rng, 2, c, d)
         g = np.where(free, 0, wall).astype(np.uint8)
         at = cells(free)
         start, end = at[int(rng.integers(len(at)))], at[int(rng.integers(len(at)))]
@@ -516,11 +516,11 @@ def mazes(rng):
 @any_way
 def seeds_flood(rng):
     """Seeds fill the rooms they lie in; rooms without any stay or get a colour."""
-    c, is_straight, fills, wall_too = pick(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.4), chance(rng, 0.2)
+    c, is_straight, fills, wall_too = hues(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.4), chance(rng, 0.2)
 
     def draw(rng):
         h, w = between(rng, 8, 14), between(rng, 8, 14)
-        free, (wall, *palette) = rooms(rng, h, w, between(rng, 3, 6), is_straight), pick(rng, 5, c)
+        free, (wall, *palette) = rooms(rng, h, w, between(rng, 3, 6), is_straight), hues(rng, 5, c)
         found = areas(free)
         if len(found) < 3:
             return None
@@ -544,11 +544,11 @@ def seeds_flood(rng):
 @any_way
 def rooms_by_size(rng):
     """The biggest, the smallest or both of the rooms are filled, or all rooms by whether they are big or small."""
-    (c, d), kind, is_straight, n = pick(rng, 2), between(rng, 0, 3), chance(rng, 0.6), between(rng, 10, 24)
+    (c, d), kind, is_straight, n = hues(rng, 2), between(rng, 0, 3), chance(rng, 0.6), between(rng, 10, 24)
 
     def draw(rng):
         h, w = between(rng, 8, 14), between(rng, 8, 14)
-        free, wall = rooms(rng, h, w, between(rng, 3, 6), is_straight), pick(rng, 1, c, d)[0]
+        free, wall = rooms(rng, h, w, between(rng, 3, 6), is_straight), hues(rng, 1, c, d)[0]
         found = sorted(areas(free), key=lambda m: m.sum())
         if len(found) < 3 or found[0].sum() == found[1].sum() or found[-1].sum() == found[-2].sum():
             return None
@@ -568,11 +568,11 @@ def rooms_by_size(rng):
 @any_way
 def edge_rooms(rng):
     """Empty places are filled by whether they reach the border, or by whether they are single cells."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 3)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 3)
 
     def draw(rng):
         h, w = between(rng, 6, 13), between(rng, 6, 13)
-        g = noise(rng, h, w, [pick(rng, 1, c, d)[0]], 0.5)
+        g = noise(rng, h, w, [hues(rng, 1, c, d)[0]], 0.5)
         out, closed = g.copy(), 0
         for mask in areas(g == 0):
             sides = sum(bool(m.any()) for m in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
@@ -586,11 +586,11 @@ def edge_rooms(rng):
 @any_way
 def leaks(rng):
     """Frames with one gap are filled, and what fills them flows straight out through the gap."""
-    c, kind, n = pick(rng, 1)[0], between(rng, 0, 3), between(rng, 2, 3)
+    c, kind, n = hues(rng, 1)[0], between(rng, 0, 3), between(rng, 2, 3)
 
     def draw(rng):
         g = blank(rng, 9, 14)
-        made = frames(rng, g, between(rng, 1, 2), 4, 6, pick(rng, 1, c))
+        made = frames(rng, g, between(rng, 1, 2), 4, 6, hues(rng, 1, c))
         if made is None:
             return None
         gaps = []
@@ -618,11 +618,11 @@ def leaks(rng):
 @any_way
 def textured(rng):
     """Rectangles, or the insides of frames, get a texture that starts at their corner."""
-    c, kind, hollow, n = pick(rng, 1)[0], between(rng, 0, 4), chance(rng, 0.5), between(rng, 2, 3)
+    c, kind, hollow, n = hues(rng, 1)[0], between(rng, 0, 4), chance(rng, 0.5), between(rng, 2, 3)
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        made = frames(rng, g, between(rng, 1, 3), 4, 7, pick(rng, 2, c))
+        made = frames(rng, g, between(rng, 1, 3), 4, 7, hues(rng, 2, c))
         if made is None:
             return None
         out = g.copy()
@@ -645,9 +645,9 @@ def rings_from_list(rng):
 
     def draw(rng):
         n = between(rng, 2, 5)
-        palette = [pick(rng, 1)[0]]
+        palette = [hues(rng, 1)[0]]
         while len(palette) < n:
-            palette += pick(rng, 1, palette[-1])
+            palette += hues(rng, 1, palette[-1])
         order = palette[::-1] if outward else palette
         side = 2 * n - fills
         r, k = np.indices((side, side))
@@ -660,11 +660,11 @@ def rings_from_list(rng):
 @any_way
 def ringed_boxes(rng):
     """Solid rectangles are painted ring by ring from their edge inwards."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 4)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 4)
 
     def draw(rng):
         g = blank(rng, 9, 14)
-        made = frames(rng, g, between(rng, 1, 2), 4, 9, pick(rng, 2, c, d))
+        made = frames(rng, g, between(rng, 1, 2), 4, 9, hues(rng, 2, c, d))
         if made is None:
             return None
         out = g.copy()
@@ -682,12 +682,12 @@ def ringed_boxes(rng):
 @any_way
 def stripes_go_on(rng):
     """Two or three cells at the edge become full lines that repeat to the right end at the same distance."""
-    count, kind, c = between(rng, 2, 3), between(rng, 0, 2), pick(rng, 1)[0]
+    count, kind, c = between(rng, 2, 3), between(rng, 0, 2), hues(rng, 1)[0]
 
     def draw(rng):
         h, w = between(rng, 5, 9), between(rng, 10, 20)
         g, gap, start = np.zeros((h, w), np.uint8), between(rng, 1, 3), between(rng, 0, 3)
-        palette = pick(rng, count, c)
+        palette = hues(rng, count, c)
         if start + gap * (count + 1) >= w:
             return None
         out = g.copy()
@@ -781,14 +781,14 @@ def tiling_holes(rng):
 @any_way
 def tiling_faults(rng):
     """A repeating pattern has faults: they are mended, or marked, or left alone on empty ground."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 2)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
         h, w = between(rng, 9, 14), between(rng, 9, 14)
         full, palette = tiling(rng, h, w)
         if c in palette and kind == 1 or len(set(full.ravel().tolist())) < 2:
             return None
-        g, bad = full.copy(), pick(rng, 1, c, *palette)[0]
+        g, bad = full.copy(), hues(rng, 1, c, *palette)[0]
         for _ in range(between(rng, 3, 7)):
             g[between(rng, 0, h - 1), between(rng, 0, w - 1)] = bad
         out = (full, np.where(g == full, g, c), np.where(g == full, 0, g))[kind]
@@ -842,10 +842,10 @@ def symmetric_holes(rng):
 @any_way
 def axes_marked(rng):
     """The axis of a shape that equals its mirror image is drawn, in the shape or through the whole grid."""
-    c, kind, among = pick(rng, 1)[0], between(rng, 0, 2), chance(rng, 0.5)
+    c, kind, among = hues(rng, 1)[0], between(rng, 0, 2), chance(rng, 0.5)
 
     def draw(rng):
-        g, x = blank(rng, 8, 13), pick(rng, 1, c)[0]
+        g, x = blank(rng, 8, 13), hues(rng, 1, c)[0]
         for _ in range(between(rng, 1, 2) if among else 1):
             n, h = between(rng, 2, 4), between(rng, 3, 5)
             half = blob(rng, h, n)
@@ -879,10 +879,10 @@ def axes_marked(rng):
 @any_way
 def specks(rng):
     """Rectangles lie among specks, single cells; the specks go, or change, outside or inside or both."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 4)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 4)
 
     def draw(rng):
-        g, (bad, *palette) = blank(rng, 9, 14), pick(rng, 3, c)
+        g, (bad, *palette) = blank(rng, 9, 14), hues(rng, 3, c)
         objects = [(box(between(rng, 3, 6), between(rng, 3, 6)), palette[i % 2]) for i in range(between(rng, 1, 3))]
         if scatter(rng, g, objects, 1) is None:
             return None
@@ -903,10 +903,10 @@ def specks(rng):
 @any_way
 def solid_in_noise(rng):
     """Among scattered cells of one colour lie solid rectangles: they stay, are painted, or are cleared."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
-        g, x = blank(rng, 9, 14), pick(rng, 1, c)[0]
+        g, x = blank(rng, 9, 14), hues(rng, 1, c)[0]
         objects = [(box(between(rng, 3, 5), between(rng, 3, 5)), x) for _ in range(between(rng, 1, 3))]
         if scatter(rng, g, objects, 1) is None:
             return None
@@ -932,11 +932,11 @@ def solid_in_noise(rng):
 @any_way
 def holes_in_boxes(rng):
     """Rectangles that lost some cells are made whole again, in their own or in a new colour."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 2)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        objects = [(box(between(rng, 3, 6), between(rng, 3, 7)), x) for x in pick(rng, between(rng, 1, 3), c)]
+        objects = [(box(between(rng, 3, 6), between(rng, 3, 7)), x) for x in hues(rng, between(rng, 1, 3), c)]
         corners = scatter(rng, g, objects, 1)
         if corners is None:
             return None
@@ -957,10 +957,10 @@ def holes_in_boxes(rng):
 @any_way
 def broken_lattice(rng):
     """A lattice of lines with holes: holes are mended, or marked, or mended only at crossings."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
-        h, w, (x,) = between(rng, 8, 14), between(rng, 8, 14), pick(rng, 1, c)
+        h, w, (x,) = between(rng, 8, 14), between(rng, 8, 14), hues(rng, 1, c)
         a, b, r, k = between(rng, 3, 4), between(rng, 3, 4), between(rng, 0, 2), between(rng, 0, 2)
         rows, cols = np.zeros((h, 1), bool), np.zeros((1, w), bool)
         rows[r::a], cols[:, k::b] = True, True
@@ -980,10 +980,10 @@ def broken_lattice(rng):
 @any_way
 def cross_hairs(rng):
     """A single cell draws its row and column, and a mark around itself."""
-    (c, d), kind, own, n = pick(rng, 2), between(rng, 0, 4), chance(rng, 0.5), between(rng, 1, 2)
+    (c, d), kind, own, n = hues(rng, 2), between(rng, 0, 4), chance(rng, 0.5), between(rng, 1, 2)
 
     def draw(rng):
-        g, x = blank(rng, 7, 13), pick(rng, 1, c, d)[0]
+        g, x = blank(rng, 7, 13), hues(rng, 1, c, d)[0]
         places = dots(rng, g, [x] * between(rng, 1, 2), 2 * n + 1, 0)
         if places is None:
             return None
@@ -1006,7 +1006,7 @@ def cross_hairs(rng):
 @any_way
 def stamps(rng):
     """Around every single cell the same small pattern is stamped."""
-    c, d = pick(rng, 2)
+    c, d = hues(rng, 2)
     n = between(rng, 1, 2)
     r, k = np.indices((2 * n + 1, 2 * n + 1)) - n
     quarter = rng.choice(np.array([0, c, d], np.uint8), (n + 1, n + 1), p=[0.4, 0.4, 0.2])
@@ -1014,7 +1014,7 @@ def stamps(rng):
     stamp[n, n] = 0
 
     def draw(rng):
-        g, (x, y) = blank(rng, 8, 13), pick(rng, 2, c, d)
+        g, (x, y) = blank(rng, 8, 13), hues(rng, 2, c, d)
         places = dots(rng, g, [x] * between(rng, 1, 3), 2 * n)
         blocks = [(blob(rng, 2, 2), y) for _ in range(2)] if keeps_blocks else []
         if not stamp.any() or places is None or scatter(rng, g, blocks, n + 1) is None:
@@ -1031,13 +1031,13 @@ def stamps(rng):
 @any_way
 def expansions(rng):
     """Single cells grow into diamonds, squares, stars or crosses of some radius."""
-    c, kind, n, look = pick(rng, 1)[0], between(rng, 0, 3), between(rng, 1, 3), between(rng, 0, 2)
+    c, kind, n, look = hues(rng, 1)[0], between(rng, 0, 3), between(rng, 1, 3), between(rng, 0, 2)
 
     def draw(rng):
         g = blank(rng, 8, 14)
         out, taken = g.copy(), np.zeros(g.shape, bool)
         y, z = np.indices(g.shape)
-        for x in pick(rng, between(rng, 2, 4), c):
+        for x in hues(rng, between(rng, 2, 4), c):
             r, k = between(rng, 0, g.shape[0] - 1), between(rng, 0, g.shape[1] - 1)
             a, b = abs(y - r), abs(z - k)
             ring = np.maximum(a, b)
@@ -1058,11 +1058,11 @@ def expansions(rng):
 @any_way
 def distance_bands(rng):
     """Every empty cell is coloured by its distance to the nearest seed, around walls where there are some."""
-    palette, square, walls = pick(rng, between(rng, 2, 3)), chance(rng, 0.4), chance(rng, 0.5)
+    palette, square, walls = hues(rng, between(rng, 2, 3)), chance(rng, 0.4), chance(rng, 0.5)
     once, far_to = chance(rng, 0.3), between(rng, 2, 4)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 6, 13), pick(rng, 2, *palette)
+        g, (x, y) = blank(rng, 6, 13), hues(rng, 2, *palette)
         if dots(rng, g, [x] * between(rng, 1, 2), 2) is None:
             return None
         if walls:
@@ -1078,12 +1078,12 @@ def distance_bands(rng):
 @any_way
 def cones(rng):
     """Below every cell a cone opens, row by row, with alternating colours."""
-    c, kind, slope, length = pick(rng, 1)[0], between(rng, 0, 4), between(rng, 1, 2), between(rng, 3, 15)
+    c, kind, slope, length = hues(rng, 1)[0], between(rng, 0, 4), between(rng, 1, 2), between(rng, 3, 15)
 
     def draw(rng):
         g = blank(rng, 6, 13)
         y, z = np.indices(g.shape)
-        r, k, x = between(rng, 0, max(0, len(g) - 5)), between(rng, 0, g.shape[1] - 1), pick(rng, 1, c)[0]
+        r, k, x = between(rng, 0, max(0, len(g) - 5)), between(rng, 0, g.shape[1] - 1), hues(rng, 1, c)[0]
         g[r, k] = x
         down, aside = y - r, abs(z - k)
         on = (down > 0) & (aside <= slope * down) & (down < length)
@@ -1099,11 +1099,11 @@ def cones(rng):
 @any_way
 def automata(rng):
     """The first row develops downwards: each cell follows from the three above it."""
-    table, wraps, c = int(rng.choice([90, 250, 254, 60, 102, 150, 18, 126, 50, 222])), chance(rng, 0.5), pick(rng, 1)[0]
+    table, wraps, c = int(rng.choice([90, 250, 254, 60, 102, 150, 18, 126, 50, 222])), chance(rng, 0.5), hues(rng, 1)[0]
     recolors = chance(rng, 0.5)
 
     def draw(rng):
-        h, w, x = between(rng, 5, 10), between(rng, 7, 17), pick(rng, 1, c)[0]
+        h, w, x = between(rng, 5, 10), between(rng, 7, 17), hues(rng, 1, c)[0]
         row = np.zeros(w, bool)
         row[[between(rng, 0, w - 1) for _ in range(between(rng, 1, 4))]] = True
         rows = [row]
@@ -1122,10 +1122,10 @@ def automata(rng):
 @any_way
 def snakes(rng):
     """Along a winding line every n-th cell from its marked end changes, or its other end, or its bends."""
-    (c, d), n, kind = pick(rng, 2), between(rng, 2, 3), between(rng, 0, 3)
+    (c, d), n, kind = hues(rng, 2), between(rng, 2, 3), between(rng, 0, 3)
 
     def draw(rng):
-        g, (x, head) = blank(rng, 7, 13), pick(rng, 2, c, d)
+        g, (x, head) = blank(rng, 7, 13), hues(rng, 2, c, d)
         at = between(rng, 0, g.shape[0] - 1), between(rng, 0, g.shape[1] - 1)
         line, step = [at], SIDES[between(rng, 0, 3)]
         for _ in range(between(rng, 10, 26)):
@@ -1156,10 +1156,10 @@ def snakes(rng):
 @any_way
 def striped_bars(rng):
     """Bars that stand on the ground change every n-th cell counted from the ground, or from their top."""
-    c, n, from_top, kind = pick(rng, 1)[0], between(rng, 2, 3), chance(rng, 0.5), between(rng, 0, 2)
+    c, n, from_top, kind = hues(rng, 1)[0], between(rng, 2, 3), chance(rng, 0.5), between(rng, 0, 2)
 
     def draw(rng):
-        g, x = blank(rng, 7, 13), pick(rng, 1, c)[0]
+        g, x = blank(rng, 7, 13), hues(rng, 1, c)[0]
         out = g.copy()
         for k in range(between(rng, 0, 1), g.shape[1], 2):
             h = between(rng, 2, len(g))
@@ -1174,12 +1174,12 @@ def striped_bars(rng):
 @any_way
 def patch_borders(rng):
     """A patchwork of regions: where two meet is drawn, at times at the border only, or all but that is cleared."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
         h, w, n = between(rng, 7, 14), between(rng, 7, 14), between(rng, 2, 5)
         own = patches(rng, h, w, n)
-        g = np.array(pick(rng, n, c), np.uint8)[own]
+        g = np.array(hues(rng, n, c), np.uint8)[own]
         wide = np.pad(own, 1, mode="edge")
         meets = np.zeros(g.shape, bool)
         for a, b in SIDES:
@@ -1197,11 +1197,11 @@ def patch_borders(rng):
 @any_way
 def corner_marks(rng):
     """Every rectangle's corners are marked: in it, beside it, or with slanted lines to the border."""
-    c, kind, hollow, own = pick(rng, 1)[0], between(rng, 0, 4), chance(rng, 0.4), chance(rng, 0.3)
+    c, kind, hollow, own = hues(rng, 1)[0], between(rng, 0, 4), chance(rng, 0.4), chance(rng, 0.3)
 
     def draw(rng):
         g = blank(rng, 9, 14)
-        made = frames(rng, g, between(rng, 1, 2), 3, 5, pick(rng, 2, c))
+        made = frames(rng, g, between(rng, 1, 2), 3, 5, hues(rng, 2, c))
         if made is None:
             return None
         for (r, k), h, w, x in made if not hollow else ():
@@ -1223,10 +1223,10 @@ def corner_marks(rng):
 @any_way
 def water(rng):
     """Water falls from the top, runs along what it meets to both ends and falls on."""
-    c, own, one_way, basin = pick(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.4), chance(rng, 0.3)
+    c, own, one_way, basin = hues(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.4), chance(rng, 0.3)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 9, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 9, 14), hues(rng, 2, c)
         k = between(rng, 1, g.shape[1] - 2)
         g[0, k] = x
         n = between(rng, 2, 4)
@@ -1254,11 +1254,11 @@ def water(rng):
 @any_way
 def shadows(rng):
     """Objects throw shadows downwards, as long as they are high, some cells long, or until something is met."""
-    c, kind, n, slant = pick(rng, 1)[0], between(rng, 0, 2), between(rng, 1, 3), between(rng, 0, 1)
+    c, kind, n, slant = hues(rng, 1)[0], between(rng, 0, 2), between(rng, 1, 3), between(rng, 0, 1)
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        palette = pick(rng, 3, c)
+        palette = hues(rng, 3, c)
         objects = [(blob(rng, between(rng, 1, 3), between(rng, 1, 4)), x) for x in palette[: between(rng, 2, 3)]]
         corners = scatter(rng, g, objects, 1)
         if corners is None:
@@ -1279,11 +1279,11 @@ def shadows(rng):
 @any_way
 def lamps(rng):
     """A lamp, the only cell of its kind, lights the cells it sees along lines until something stops them."""
-    (c, d), kind, own, hits = pick(rng, 2), between(rng, 0, 3), chance(rng, 0.5), between(rng, 0, 2)
+    (c, d), kind, own, hits = hues(rng, 2), between(rng, 0, 3), chance(rng, 0.5), between(rng, 0, 2)
     ways = (SIDES, SLANTS, SIDES + SLANTS, ((0, 1), (0, -1)))[kind]
 
     def draw(rng):
-        g, (x, y) = blank(rng, 7, 13), pick(rng, 2, c, d)
+        g, (x, y) = blank(rng, 7, 13), hues(rng, 2, c, d)
         places = dots(rng, g, [x], 1, 2)
         if dots(rng, g, [y] * between(rng, 5, 12), 0) is None:
             return None
@@ -1303,11 +1303,11 @@ def lamps(rng):
 @any_way
 def elbow_shots(rng):
     """Three cells around a corner shoot a slanted line away through that corner, or through the open side."""
-    c, opens, own, length = pick(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.6), between(rng, 2, 20)
+    c, opens, own, length = hues(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.6), between(rng, 2, 20)
 
     def draw(rng):
         g, shots = blank(rng, 8, 14), []
-        for x in pick(rng, between(rng, 1, 3), c):
+        for x in hues(rng, between(rng, 1, 3), c):
             i, mask = between(rng, 0, 3), box(2, 2)
             missing = [(0, 1), (1, 1), (1, 0), (0, 0)][i]
             mask[missing] = False
@@ -1333,12 +1333,12 @@ def elbow_shots(rng):
 @any_way
 def arrow_shots(rng):
     """Arrow heads shoot a line the way they point, or leave a trail, until the border or an object."""
-    c, own, back, stamps_end = pick(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.3), chance(rng, 0.3)
+    c, own, back, stamps_end = hues(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.3), chance(rng, 0.3)
     head = np.array(([0, 1, 0, 1, 0, 1], [0, 1, 0, 1, 1, 1])[between(rng, 0, 1)], bool).reshape(2, 3)
 
     def draw(rng):
         g, shots = blank(rng, 8, 14), []
-        for x in pick(rng, between(rng, 1, 3), c):
+        for x in hues(rng, between(rng, 1, 3), c):
             i = between(rng, 0, 3)
             mask = np.rot90(head, -i)
             at = room(rng, g, mask, 1)
@@ -1371,10 +1371,10 @@ def arrow_shots(rng):
 @any_way
 def plants(rng):
     """Seeds on the ground grow stems up to what hangs above, with leaves or a flower."""
-    (c, d), kind, n = pick(rng, 2), between(rng, 0, 4), between(rng, 2, 5)
+    (c, d), kind, n = hues(rng, 2), between(rng, 0, 4), between(rng, 2, 5)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 8, 13), pick(rng, 2, c, d)
+        g, (x, y) = blank(rng, 8, 13), hues(rng, 2, c, d)
         cols = [k for k in range(1, g.shape[1] - 1, 4) if chance(rng, 0.7)]
         if not cols:
             return None
@@ -1407,7 +1407,7 @@ def plants(rng):
 @any_way
 def doublings(rng):
     """The corner's pattern is copied beside itself, then both, again and again; copies are flipped or painted anew."""
-    c, kind, turns_down = pick(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.6)
+    c, kind, turns_down = hues(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.6)
 
     def draw(rng):
         n, times = between(rng, 1, 3), between(rng, 1, 3)
@@ -1429,10 +1429,10 @@ def doublings(rng):
 @any_way
 def bridges(rng):
     """Where two rectangles face each other a bridge is built between them: full width, middle, sides or dashes."""
-    c, kind, own = pick(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.3)
+    c, kind, own = hues(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.3)
 
     def draw(rng):
-        g, x = blank(rng, 8, 14), pick(rng, 1, c)[0]
+        g, x = blank(rng, 8, 14), hues(rng, 1, c)[0]
         h, w = g.shape
         a, b, gap = between(rng, 2, 3), between(rng, 2, 3), between(rng, 2, 4)
         if a + b + gap > w:
@@ -1462,7 +1462,7 @@ def to_own_wall(rng):
     moves, loses = between(rng, 0, 1), chance(rng, 0.5)
 
     def draw(rng):
-        g, (a, b, x) = blank(rng, 7, 13), pick(rng, 3)
+        g, (a, b, x) = blank(rng, 7, 13), hues(rng, 3)
         g[:, 0], g[:, -1] = a, b
         rows = [r for r in range(len(g)) if chance(rng, 0.6)]
         out = g.copy()
@@ -1484,14 +1484,14 @@ def to_own_wall(rng):
 @any_way
 def odd_cell_shoots(rng):
     """A rectangle has one odd cell in its side: a line leaves from there, or from the opposite side."""
-    c, opposite, own, hollow = pick(rng, 1)[0], chance(rng, 0.4), chance(rng, 0.6), chance(rng, 0.3)
+    c, opposite, own, hollow = hues(rng, 1)[0], chance(rng, 0.4), chance(rng, 0.6), chance(rng, 0.3)
 
     def draw(rng):
         g, shots = blank(rng, 9, 14), []
-        made = frames(rng, g, between(rng, 1, 2), 3, 5, pick(rng, 1, c))
+        made = frames(rng, g, between(rng, 1, 2), 3, 5, hues(rng, 1, c))
         if made is None:
             return None
-        y = pick(rng, 1, c, made[0][3])[0]
+        y = hues(rng, 1, c, made[0][3])[0]
         for (r, k), h, w, x in made:
             if not hollow:
                 g[r : r + h, k : k + w] = x
@@ -1537,11 +1537,11 @@ def rows_shifted(rng):
 @any_way
 def mountains(rng):
     """Beside a bar on the ground further bars follow, lower and lower."""
-    (c, d), drop, one_side, own = pick(rng, 2), between(rng, 1, 2), chance(rng, 0.3), chance(rng, 0.3)
+    (c, d), drop, one_side, own = hues(rng, 2), between(rng, 1, 2), chance(rng, 0.3), chance(rng, 0.3)
     every = between(rng, 1, 2)
 
     def draw(rng):
-        g, x = blank(rng, 6, 14), pick(rng, 1, c, d)[0]
+        g, x = blank(rng, 6, 14), hues(rng, 1, c, d)[0]
         high, k = between(rng, 3, len(g)), between(rng, 1, g.shape[1] - 2)
         g[-high:, k] = x
         out = g.copy()
@@ -1561,12 +1561,12 @@ def mountains(rng):
 @any_way
 def lattice_joined(rng):
     """Rooms of a lattice: those between two equal rooms in a row, or in a column, get their colour."""
-    ways, c, own = ((0,), (0, 1))[between(rng, 0, 1)], pick(rng, 1)[0], chance(rng, 0.7)
+    ways, c, own = ((0,), (0, 1))[between(rng, 0, 1)], hues(rng, 1)[0], chance(rng, 0.7)
 
     def draw(rng):
         n, side = between(rng, 4, 7), 1
         side = 2 if n < 6 and chance(rng, 0.6) else 1
-        line, *palette = pick(rng, 4, c)
+        line, *palette = hues(rng, 4, c)
         small = noise(rng, n, n, palette, 0.25)
         full, changed = small.copy(), 0
         for way in ways:
@@ -1593,11 +1593,11 @@ def lattice_joined(rng):
 @any_way
 def around_centre(rng):
     """A pattern beside a centre is turned or mirrored around it until all four sides have it."""
-    mirrored, c, kind = chance(rng, 0.5), pick(rng, 1)[0], between(rng, 0, 2)
+    mirrored, c, kind = chance(rng, 0.5), hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
         n = between(rng, 2, 4)
-        g, (x, *palette) = np.zeros((2 * n + 1,) * 2, np.uint8), pick(rng, 4, c)
+        g, (x, *palette) = np.zeros((2 * n + 1,) * 2, np.uint8), hues(rng, 4, c)
         part = noise(rng, n, n, palette, 0.5)
         if (part > 0).sum() < 2 or (part == part.T).all():
             return None
@@ -1621,10 +1621,10 @@ def around_centre(rng):
 @any_way
 def over_the_line(rng):
     """A line parts the grid: what is on one side appears mirrored, or shifted, on the other, or moves there."""
-    kind, c, moves = between(rng, 0, 3), pick(rng, 1)[0], chance(rng, 0.3)
+    kind, c, moves = between(rng, 0, 3), hues(rng, 1)[0], chance(rng, 0.3)
 
     def draw(rng):
-        h, n, (x, *palette) = between(rng, 4, 11), between(rng, 3, 6), pick(rng, 4, c)
+        h, n, (x, *palette) = between(rng, 4, 11), between(rng, 3, 6), hues(rng, 4, c)
         g = np.zeros((h, 2 * n + 1), np.uint8)
         g[:, n] = x
         half = np.zeros((h, n), np.uint8)
@@ -1642,11 +1642,11 @@ def over_the_line(rng):
 @any_way
 def gathered_frame(rng):
     """A frame is drawn around all scattered cells, close to them or at a distance."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 2)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 2)
     n = between(rng, kind == 2, 2)
 
     def draw(rng):
-        g, x = blank(rng, 8, 14), pick(rng, 1, c)[0]
+        g, x = blank(rng, 8, 14), hues(rng, 1, c)[0]
         h, w = between(rng, 2, g.shape[0] - 2 * n - 1), between(rng, 2, g.shape[1] - 2 * n - 1)
         mask = rng.random((h, w)) < 0.3
         if mask.sum() < 3:
@@ -1668,11 +1668,11 @@ def gathered_frame(rng):
 @any_way
 def four_corners(rng):
     """Equal cells are the corners of a rectangle: its edges or inside are painted, or a lacking corner is."""
-    c, kind, own = pick(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
+    c, kind, own = hues(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
 
     def draw(rng):
         g, made = blank(rng, 8, 14), []
-        for x in pick(rng, between(rng, 1, 3), c):
+        for x in hues(rng, between(rng, 1, 3), c):
             h, w = between(rng, 3, 6), between(rng, 3, 6)
             at = room(rng, g, box(h, w), 1)
             if at is None:
@@ -1701,12 +1701,12 @@ def four_corners(rng):
 @any_way
 def dots_go_on(rng):
     """Dots at equal distances along a line go on until the border, both ways or on one side."""
-    both, c, own, count = chance(rng, 0.5), pick(rng, 1)[0], chance(rng, 0.6), between(rng, 2, 3)
+    both, c, own, count = chance(rng, 0.5), hues(rng, 1)[0], chance(rng, 0.6), between(rng, 2, 3)
 
     def draw(rng):
         g = blank(rng, 8, 14)
         full = g.copy()
-        for x in pick(rng, between(rng, 1, 2), c):
+        for x in hues(rng, between(rng, 1, 2), c):
             a, b = between(rng, -2, 2), between(rng, 1, 2)
             start = between(rng, 0, g.shape[0] - 1), between(rng, 0, g.shape[1] // 2)
             ahead = list(ray(g, start, (a, b)))
@@ -1726,12 +1726,12 @@ def dots_go_on(rng):
 @any_way
 def tails(rng):
     """A short line has a head of another colour: from the head a line goes on to the border."""
-    dashed, c, loses = chance(rng, 0.3), pick(rng, 1)[0], between(rng, 0, 2)
+    dashed, c, loses = chance(rng, 0.3), hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
-        g, x = blank(rng, 8, 14), pick(rng, 1, c)[0]
+        g, x = blank(rng, 8, 14), hues(rng, 1, c)[0]
         lines = []
-        for y in pick(rng, between(rng, 1, 3), c, x):
+        for y in hues(rng, between(rng, 1, 3), c, x):
             step, n = (SIDES + SLANTS)[between(rng, 0, 7)], between(rng, 2, 3)
             start = between(rng, 1, g.shape[0] - 2), between(rng, 1, g.shape[1] - 2)
             body = [start, *ray(g, start, step)][: n + 1]
@@ -1758,11 +1758,11 @@ def tails(rng):
 @any_way
 def streets(rng):
     """Rows and columns without any cell are painted as streets, or only rows; crossings may differ."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 3)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 3)
 
     def draw(rng):
         h, w = between(rng, 7, 14), between(rng, 7, 14)
-        g = noise(rng, h, w, pick(rng, between(rng, 1, 3), c, d), 0.45)
+        g = noise(rng, h, w, hues(rng, between(rng, 1, 3), c, d), 0.45)
         g[[between(rng, 0, h - 1) for _ in range(between(rng, 1, 2))]] = 0
         g[:, [between(rng, 0, w - 1) for _ in range(between(rng, 1, 2))]] = 0
         rows, cols = ~g.any(1, keepdims=True), ~g.any(0, keepdims=True)
@@ -1783,11 +1783,11 @@ def streets(rng):
 @any_way
 def empty_squares(rng):
     """The largest empty square among scattered cells is filled, framed, or everything else is cleared."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 2)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
         h, w = between(rng, 7, 13), between(rng, 7, 13)
-        g = noise(rng, h, w, pick(rng, between(rng, 1, 2), c), 0.5)
+        g = noise(rng, h, w, hues(rng, between(rng, 1, 2), c), 0.5)
         n, r, k = between(rng, 3, 5), between(rng, 0, h - 3), between(rng, 0, w - 3)
         g[r : r + n, k : k + n] = 0
         side = np.zeros((h + 1, w + 1), int)
@@ -1808,18 +1808,18 @@ def empty_squares(rng):
 @any_way
 def frames_by_seed(rng):
     """A cell in a frame fills it, paints the frame or draws lines; empty frames go, stay or are filled."""
-    c, kind, empty = pick(rng, 1)[0], between(rng, 0, 3), between(rng, 0, 2)
+    c, kind, empty = hues(rng, 1)[0], between(rng, 0, 3), between(rng, 0, 2)
 
     def draw(rng):
         g = blank(rng, 9, 14)
-        made = frames(rng, g, between(rng, 2, 4), 4, 6, pick(rng, 1, c))
+        made = frames(rng, g, between(rng, 2, 4), 4, 6, hues(rng, 1, c))
         if made is None:
             return None
         out, seeds = g.copy(), 0
         for (r, k), h, w, x in made:
             full, frame = box(h, w), box(h, w, True)
             if chance(rng, 0.7):
-                y = pick(rng, 1, c, x)[0]
+                y = hues(rng, 1, c, x)[0]
                 at = between(rng, r + 1, r + h - 2), between(rng, k + 1, k + w - 2)
                 g[at] = out[at] = y
                 seeds += 1
@@ -1843,10 +1843,10 @@ def frames_by_seed(rng):
 @any_way
 def frames_by_inside(rng):
     """Frames are filled by their side, by whether they are square, tall or wide, or by whether one cell is inside."""
-    palette, kind = pick(rng, 3), between(rng, 0, 2)
+    palette, kind = hues(rng, 3), between(rng, 0, 2)
 
     def draw(rng):
-        g, x = blank(rng, 10, 14), pick(rng, 1, *palette)[0]
+        g, x = blank(rng, 10, 14), hues(rng, 1, *palette)[0]
         out, used = g.copy(), set()
         for _ in range(between(rng, 3, 5)):
             h, w = between(rng, 3, 5), between(rng, 3, 5)
@@ -1867,10 +1867,10 @@ def frames_by_inside(rng):
 @any_way
 def dodging(rng):
     """A line goes across; where a block stands in its way it steps aside until it can go on."""
-    c, own, comes_back = pick(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.3)
+    c, own, comes_back = hues(rng, 1)[0], chance(rng, 0.5), chance(rng, 0.3)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 8, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 8, 14), hues(rng, 2, c)
         r = between(rng, 4, g.shape[0] - 2)
         g[r, 0] = x
         put(g, box(between(rng, 1, 3), 1), (r - 1, between(rng, 2, g.shape[1] - 3)), y)
@@ -1898,11 +1898,11 @@ def dodging(rng):
 @any_way
 def cups(rng):
     """Water stands in cups that are open at the top; in others none."""
-    c, kind, d = pick(rng, 1)[0], between(rng, 0, 2), pick(rng, 1)[0]
+    c, kind, d = hues(rng, 1)[0], between(rng, 0, 2), hues(rng, 1)[0]
 
     def draw(rng):
         g = blank(rng, 9, 14)
-        made = frames(rng, g, between(rng, 2, 4), 3, 6, pick(rng, 2, c, d))
+        made = frames(rng, g, between(rng, 2, 4), 3, 6, hues(rng, 2, c, d))
         if made is None:
             return None
         out, cupped = g.copy(), 0
@@ -1924,14 +1924,14 @@ def cups(rng):
 @any_way
 def color_taken(rng):
     """A line runs along each row from its first cell and takes the colour of every cell it passes."""
-    ends, c, keeps = chance(rng, 0.4), pick(rng, 1)[0], chance(rng, 0.3)
+    ends, c, keeps = chance(rng, 0.4), hues(rng, 1)[0], chance(rng, 0.3)
 
     def draw(rng):
         h, w = between(rng, 4, 12), between(rng, 7, 14)
         g = np.zeros((h, w), np.uint8)
         for r in range(between(rng, 0, 1), h, 2):
             for k in sorted(rng.permutation(w)[: between(rng, 1, 4)].tolist()):
-                g[r, k] = pick(rng, 1, c)[0]
+                g[r, k] = hues(rng, 1, c)[0]
         out = g.copy()
         for line, made in zip(g, out, strict=True):
             at = np.flatnonzero(line)
@@ -1948,11 +1948,11 @@ def color_taken(rng):
 @any_way
 def spans(rng):
     """Gaps between a colour's first and last cell of a column, or of a row, of both or of either are filled."""
-    c, kind, own = pick(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
+    c, kind, own = hues(rng, 1)[0], between(rng, 0, 3), chance(rng, 0.4)
 
     def draw(rng):
         g = blank(rng, 7, 13)
-        palette = pick(rng, between(rng, 1, 3), c)
+        palette = hues(rng, between(rng, 1, 3), c)
         objects = [(rng.random((between(rng, 3, 6), between(rng, 3, 6))) < 0.4, x) for x in palette]
         if scatter(rng, g, objects, 1) is None:
             return None
@@ -1969,10 +1969,10 @@ def spans(rng):
 @any_way
 def rims(rng):
     """A line is drawn around every object: of two colours in turn, at a distance, twice, or with other corners."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 3)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 3)
 
     def draw(rng):
-        g, x = blank(rng, 8, 14), pick(rng, 1, c, d)[0]
+        g, x = blank(rng, 8, 14), hues(rng, 1, c, d)[0]
         objects = [(blob(rng, between(rng, 2, 5), between(rng, 2, 5)), x) for _ in range(between(rng, 1, 2))]
         if scatter(rng, g, objects, 3, 1) is None:
             return None
@@ -1993,11 +1993,11 @@ def rims(rng):
 @any_way
 def marked_of_kind(rng):
     """Of many single cells only those that share a row or column with another, or none, change, or get lines."""
-    (c, d), kind = pick(rng, 2), between(rng, 0, 4)
+    (c, d), kind = hues(rng, 2), between(rng, 0, 4)
 
     def draw(rng):
         g = blank(rng, 6, 12)
-        if dots(rng, g, [pick(rng, 1, c, d)[0]] * between(rng, 4, 7), 1) is None:
+        if dots(rng, g, [hues(rng, 1, c, d)[0]] * between(rng, 4, 7), 1) is None:
             return None
         full = g > 0
         in_row, in_col = full.sum(1, keepdims=True), full.sum(0, keepdims=True)
@@ -2015,7 +2015,7 @@ def marked_of_kind(rng):
 @any_way
 def weaves(rng):
     """Lines cross: those below come to the top, or those of one direction do, or crossings are marked."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
         h, w = between(rng, 6, 13), between(rng, 6, 13)
@@ -2023,7 +2023,7 @@ def weaves(rng):
         cols = [k for k in range(1, w - 1, 2) if chance(rng, 0.4)]
         if not 0 < len(rows) < 5 or not 0 < len(cols) < 5 or len(rows) * len(cols) < 2:
             return None
-        palette = pick(rng, len(rows) + len(cols), c)
+        palette = hues(rng, len(rows) + len(cols), c)
         lying, standing = np.zeros((h, w), np.uint8), np.zeros((h, w), np.uint8)
         for r, x in zip(rows, palette, strict=False):
             lying[r] = x
@@ -2041,14 +2041,14 @@ def weaves(rng):
 @any_way
 def ends_meet(rng):
     """Cells at both ends of a row fill it: whole if they are equal, else each its half, with a mark in the middle."""
-    c, only_equal, other = pick(rng, 1)[0], between(rng, 0, 2), chance(rng, 0.3)
+    c, only_equal, other = hues(rng, 1)[0], between(rng, 0, 2), chance(rng, 0.3)
 
     def draw(rng):
         h, n = between(rng, 4, 11), between(rng, 2, 6)
         g = np.zeros((h, 2 * n + 1), np.uint8)
         out, kinds = g.copy(), set()
         for r in range(between(rng, 0, 2), h, between(rng, 2, 3)):
-            a, b = pick(rng, 2, c)
+            a, b = hues(rng, 2, c)
             b = a if chance(rng, 0.4) else b
             g[r, 0], g[r, -1] = a, b
             out[r, 0], out[r, -1] = a, b
@@ -2066,11 +2066,11 @@ def ends_meet(rng):
 @any_way
 def territories(rng):
     """Every empty cell takes the colour of the nearest seed, those as near to two get a colour or stay."""
-    c, square, kind = pick(rng, 1)[0], chance(rng, 0.4), between(rng, 0, 2)
+    c, square, kind = hues(rng, 1)[0], chance(rng, 0.4), between(rng, 0, 2)
 
     def draw(rng):
         g = blank(rng, 6, 12)
-        palette = pick(rng, between(rng, 2, 3), c)
+        palette = hues(rng, between(rng, 2, 3), c)
         places = dots(rng, g, palette, 2)
         if places is None:
             return None
@@ -2087,11 +2087,11 @@ def territories(rng):
 @any_way
 def bands(rng):
     """Solid rectangles stretch as bands to the borders, across, down or both; where bands cross something is seen."""
-    (c, d), kind, own, crossing = pick(rng, 2), between(rng, 0, 2), chance(rng, 0.4), chance(rng, 0.6)
+    (c, d), kind, own, crossing = hues(rng, 2), between(rng, 0, 2), chance(rng, 0.4), chance(rng, 0.6)
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        palette = pick(rng, 1, c, d) * 2
+        palette = hues(rng, 1, c, d) * 2
         objects = [(box(between(rng, 2, 4), between(rng, 2, 4)), x) for x in palette[: between(rng, 1, 2)]]
         corners = scatter(rng, g, objects, 2)
         if corners is None:
@@ -2112,10 +2112,10 @@ def bands(rng):
 @any_way
 def peels(rng):
     """Every cell of a solid shape is coloured by its distance from the outside."""
-    palette, square, core = pick(rng, between(rng, 2, 3)), chance(rng, 0.5), chance(rng, 0.3)
+    palette, square, core = hues(rng, between(rng, 2, 3)), chance(rng, 0.5), chance(rng, 0.3)
 
     def draw(rng):
-        g, x = blank(rng, 8, 14), pick(rng, 1, *palette)[0]
+        g, x = blank(rng, 8, 14), hues(rng, 1, *palette)[0]
         for _ in range(between(rng, 2, 4)):
             h, w = between(rng, 3, 7), between(rng, 3, 7)
             put(g, box(h, w), (between(rng, 0, len(g) - h), between(rng, 0, g.shape[1] - w)), x)
@@ -2132,21 +2132,21 @@ def peels(rng):
 @any_way
 def noisy_bands(rng):
     """Bands of colours are strewn with noise: clean bands, or one cell for each, or the noise marked."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 2)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 2)
 
     def draw(rng):
         w, rows = between(rng, 6, 14), []
         palette = [colors(rng, 1)[0]]
         for _ in range(between(rng, 2, 4)):
             rows += [palette[-1]] * between(rng, 2, 4)
-            palette += pick(rng, 1, palette[-1])
+            palette += hues(rng, 1, palette[-1])
         palette.pop()
         h = len(rows)
         full = np.array(rows, np.uint8)[:, None].repeat(w, 1)
         bad = rng.random((h, w)) < 0.12
         if bad.sum() < 3 or (bad.sum(1) > w // 3).any() or h > 14 or kind == 2 and c in palette:
             return None
-        spot = pick(rng, 1, c, *palette)[0] if kind == 2 or chance(rng, 0.7) else 0
+        spot = hues(rng, 1, c, *palette)[0] if kind == 2 or chance(rng, 0.7) else 0
         g = np.where(bad, spot, full).astype(np.uint8)
         return g, (full, np.array(palette, np.uint8)[:, None], np.where(bad, c, full).astype(np.uint8))[kind]
 
@@ -2156,10 +2156,10 @@ def noisy_bands(rng):
 @any_way
 def ripples(rng):
     """Around a seed lie rings with gaps between them until the border; walls keep them out, or they keep some rings."""
-    c, kind, gap, look = pick(rng, 1)[0], between(rng, 0, 2), between(rng, 2, 3), between(rng, 0, 2)
+    c, kind, gap, look = hues(rng, 1)[0], between(rng, 0, 2), between(rng, 2, 3), between(rng, 0, 2)
 
     def draw(rng):
-        g, (x, y) = blank(rng, 7, 14), pick(rng, 2, c)
+        g, (x, y) = blank(rng, 7, 14), hues(rng, 2, c)
         r, k = between(rng, 0, g.shape[0] - 1), between(rng, 0, g.shape[1] - 1)
         g[r, k] = x
         b, d = (abs(v) for v in np.indices(g.shape) - np.array([r, k])[:, None, None])
@@ -2176,11 +2176,11 @@ def ripples(rng):
 @any_way
 def broken_frames(rng):
     """Frames that lost cells are mended, in their own or a new colour; or only whole ones get something inside."""
-    c, kind = pick(rng, 1)[0], between(rng, 0, 3)
+    c, kind = hues(rng, 1)[0], between(rng, 0, 3)
 
     def draw(rng):
         g = blank(rng, 8, 14)
-        made = frames(rng, g, between(rng, 2, 5), 4, 6, pick(rng, 1, c))
+        made = frames(rng, g, between(rng, 2, 5), 4, 6, hues(rng, 1, c))
         if made is None:
             return None
         out, broken = g.copy(), 0

@@ -22,6 +22,10 @@ def chance(rng, share: float) -> bool:
     return bool(rng.random() < share)
 
 
+def pick(rng, things):
+    return things[int(rng.integers(len(things)))]
+
+
 def blank(rng, low: int = 7, high: int = 14, background: int = 0) -> np.ndarray:
     """An empty grid with sides from `low` to `high`."""
     return np.full((between(rng, low, high), between(rng, low, high)), background, np.uint8)
