@@ -129,8 +129,8 @@ def solve(
     """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
     from ttt_core import config
     from ttt_core.model.access import resolve
+    from ttt_core.model.signals import leaving_on_signals
     from ttt_core.run.run import run, write_fallback
-    from ttt_core.run.supervise import leaving_on_signals
 
     options, started = config.preset(preset, set_ or ()), time.monotonic()
     with leaving_on_signals():

@@ -6,6 +6,9 @@ import math
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -203,6 +206,31 @@ def test_a_folder_is_one_training_s_at_a_time(data, tmp_path):
     with checkpoint.held(tmp_path / "out"), pytest.raises(CheckpointError, match="another training is at it"):
         pretrain(data, tmp_path / "out", config(1))
     pretrain(data, tmp_path / "out", config(1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_training_once_its_step_is_saved(data, tmp_path, number):
+    options = {"save_every_s": 1e6, "piece_s": 1e6}
+    code = f"""
+import os
+from pathlib import Path
+from ttt_core.model import pretrain as p
+from ttt_core.model.pretrain_config import PretrainConfig
+step = p.step
+def signalled(run, model, parts, number):
+    if number == 2:
+        os.kill(os.getpid(), {int(number)})
+    return step(run, model, parts, number)
+p.step = signalled
+p.pretrain(Path({str(data)!r}), Path({str(tmp_path / "cut")!r}), {config(5, **options)!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "RANK": "0"})
+    assert done.returncode == -number and "the same command goes on" in done.stdout
+    assert [entry["step"] for entry in log(tmp_path / "cut")] == [3]
+    for out in ("cut", "whole"):
+        pretrain(data, tmp_path / out, config(5, **options))
+    cut, whole = (load_file(tmp_path / out / "model.safetensors") for out in ("cut", "whole"))
+    assert all(torch.equal(cut[name], whole[name]) for name in whole)
 
 
 def test_a_full_disk_is_one_error_and_the_training_goes_on_once_there_is_room(data, tmp_path, monkeypatch):

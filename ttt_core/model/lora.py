@@ -136,11 +136,6 @@ def adapter_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for layer in adapter_layers(model).values() for p in (layer.lora_A, layer.lora_B)]
 
 
-def trainable_count(model: nn.Module) -> int:
-    """Number of scalars that would receive a gradient."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Every Linear and Conv1D by its path in the model without adapter."""
     linears = {}

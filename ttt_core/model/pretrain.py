@@ -14,6 +14,7 @@ import math
 import statistics
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import check_directory, load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of
+from ttt_core.model.signals import deferred_signals
 from ttt_core.model.sources import read_corpus, refuse_base, uncollected
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
@@ -103,7 +105,8 @@ def pretrain(
             progress = checkpoint.load_checkpoint(out, net, optimizers, ema, check)
         if place.differs(progress["step"]):
             raise CheckpointError(f"checkpoint in {out}: not the same in all processes; give an --out that they share")
-        train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began)
+        with deferred_signals() as caught:
+            train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began, caught)
     return out
 
 
@@ -151,8 +154,8 @@ def make_net(
     return net
 
 
-def train(run: Training, progress: dict, began: float) -> None:
-    """The loop: from `progress` to the end of the budget or piece; saves model, checkpoint and log as it goes."""
+def train(run: Training, progress: dict, began: float, caught: Sequence[str] = ()) -> None:
+    """The loop: from `progress` to the end of the budget or piece, or until a signal is `caught`; saves model, checkpoint and log as it goes."""
     config, place, out = run.config, run.place, run.out
     started = began - progress["seconds"]
     model = callable_of(run.net, config, place)
@@ -194,7 +197,8 @@ def train(run: Training, progress: dict, began: float) -> None:
         if progress["step"] > first + 1 or not config.compile:  # the first one compiles
             recent_s.append(time.perf_counter() - waited)
         ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
-        share = place.agree(spent(config, progress, reserve_s + ahead_s, began))
+        share = 1.0 if caught else spent(config, progress, reserve_s + ahead_s, began)
+        share = place.agree(share)
         if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
             stretch["loss"] = place.total(stretch["loss"]) / place.size
             muon, _ = run.optimizers

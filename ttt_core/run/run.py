@@ -17,12 +17,13 @@ from tqdm import tqdm
 from ttt_core.arc.tasks import nearest, read_challenges, select_tasks
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import InputError
+from ttt_core.model.signals import caught_signals
 from ttt_core.run import backends, keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.devices import cpu_workers
 from ttt_core.run.dispatch import Work, solve_all
 from ttt_core.run.environment import fingerprint, redact, versions
-from ttt_core.run.supervise import Limits, caught_signals
+from ttt_core.run.supervise import Limits
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,13 +5,10 @@ machines, in a Ray actor; so times are durations, never moments of one machine's
 (`schedule.py`), which devices there are (`devices.py`).
 """
 
-import contextlib
 import dataclasses
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,38 +127,6 @@ def _outcome(reply: process.Reply, tasks: tuple[Task, ...]) -> Outcome:
             return Outcome.failed(tasks, f"worker: {error}", is_system=False)
     trace = {"traceback": reply.body["traceback"]} if "traceback" in reply.body else {}
     return Outcome.failed(tasks, reply.reason, reply.is_system, trace)
-
-
-@contextlib.contextmanager
-def caught_signals() -> Iterator[list[str]]:
-    """SIGTERM and SIGINT put their name in the list instead of ending the process; handlers restored at the end."""
-    caught: list[str] = []
-    with _handled(lambda number, frame: caught.append(signal.Signals(number).name)):
-        yield caught
-
-
-@contextlib.contextmanager
-def leaving_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the process with exit code 0: for the time before a run, when a valid file already stands."""
-
-    def leave(number, frame):
-        raise SystemExit(0)
-
-    with _handled(leave):
-        yield
-
-
-@contextlib.contextmanager
-def _handled(handler: Callable) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers; elsewhere a signal does what it did
-        return
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def public(result: TaskResult, redact: Callable[[str], str]) -> TaskResult:
