@@ -77,10 +77,12 @@ def pretrain(
 ):
     """Train a GridLM on training tasks, or on the demonstrations of a challenge file; torchrun trains on several GPUs."""
     began = time.monotonic()  # what is imported takes seconds
+    from ttt_core.arc.tasks import read_ids
     from ttt_core.model import pretrain as training
     from ttt_core.model.pretrain_config import PretrainConfig
 
     given = {name: value for name, value in locals().items() if value is not None}
+    held, left_out = (frozenset(read_ids(spec or "")) for spec in (hold_out, exclude))
     names = PretrainConfig.__dataclass_fields__
     if base and (shape := [name for name in ("width", "layers", "heads") if name in given]):
         raise InputError(
@@ -94,23 +96,13 @@ def pretrain(
         extra=extra,
         transductive=transductive,
         base=base,
-        hold_out=_ids(hold_out),
-        exclude=_ids(exclude),
+        hold_out=held,
+        exclude=left_out,
         guard=challenges or transductive or (default if default and default.exists() else None),
         began=began,
     )
     if os.environ.get("RANK", "0") == "0":  # the first of torchrun's processes
         print(f"model: {trained}; its losses as a picture: python -m ttt_core report {trained}")
-
-
-def _ids(spec: str | None) -> frozenset[str]:
-    if spec is None:
-        return frozenset()
-    try:
-        text = Path(spec[1:]).read_text() if spec.startswith("@") else spec
-    except (OSError, ValueError) as error:
-        raise InputError(f"task list {spec}: {error}; give a file with one id a line") from None
-    return frozenset(text.replace(",", " ").split())
 
 
 @app.command()
@@ -127,12 +119,13 @@ def solve(
     fallback: Annotated[bool, typer.Option("--fallback", help="the bundled base where MODEL cannot be had")] = False,
 ):
     """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
+    started = time.monotonic()  # what is imported takes a second
     from ttt_core import config
     from ttt_core.model.access import resolve
     from ttt_core.model.signals import leaving_on_signals
     from ttt_core.run.run import run, write_fallback
 
-    options, started = config.preset(preset, set_ or ()), time.monotonic()
+    options = config.preset(preset, set_ or ())
     with leaving_on_signals():
         write_fallback(challenges, out)  # before a download that may take long
         access = resolve(model, fallback=fallback)
@@ -163,6 +156,8 @@ def score(
         ids, told = _chosen(tasks, solutions, truths), f"the tasks of --tasks {tasks}"
     else:
         ids, told = _of_run(submission.parent)
+        if ids is not None and (unknown := len(ids) - len(known := [task_id for task_id in ids if task_id in truths])):
+            ids, told = known or ids, f"{told} but {unknown} that {solutions.name} does not know"
     if ids is not None:
         print(f"scored on {told}; the solutions file holds {len(truths)} tasks")
     print(metric.format_score(metric.score(answers, truths, ids)))

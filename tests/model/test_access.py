@@ -226,6 +226,9 @@ def test_the_receipt_of_a_run_says_that_it_fell_back(hub, tmp_path):
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path):
+    with pytest.raises(ModelError, match="has no config.json; give the folder of a model"):
+        access.resolve(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
     assert access.resolve(str(tmp_path)) == access.Access(tmp_path)
     with pytest.raises(ModelError, match="is not a folder"):
         access.resolve(str(tmp_path / "missing"))

@@ -35,6 +35,7 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "challenges.json").write_text(json.dumps(tasks))
     (tmp_path / "solutions.json").write_text(json.dumps({task_id: [grid] for task_id, grid in tests.items()}))
     (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
     (tmp_path / "standin.py").write_text(STANDIN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

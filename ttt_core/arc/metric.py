@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ttt_core.arc.submission import ATTEMPTS, check_answers
+from ttt_core.arc.submission import ATTEMPTS, check_answers, is_placeholder
 from ttt_core.arc.tasks import grid_fault, nearest, read_object, to_grid
 from ttt_core.errors import InputError
 
@@ -58,7 +58,8 @@ class Score:
 def score(submission: dict, solutions: Mapping[str, tuple], tasks: Iterable[str] | None = None) -> Score:
     """Score `submission` on all of `solutions`, or on the ids `tasks` alone; a task it lacks counts as unsolved.
 
-    InputError on a malformed submission, an id without a solution, or another number of outputs than the solution.
+    So does one of placeholders alone, whatever their number: its challenges could not be read. InputError on a malformed submission,
+    an id without a solution, or else another number of outputs than the solution.
     """
     check_answers(submission)
     ids = list(dict.fromkeys(solutions if tasks is None else tasks))
@@ -70,7 +71,7 @@ def score(submission: dict, solutions: Mapping[str, tuple], tasks: Iterable[str]
             near = nearest(task_id, solutions)
             raise InputError(f"score: no solution for task {reprlib.repr(task_id)}, the nearest is {near}; {_LAYOUT}")
         answers, truths = submission.get(task_id), solutions[task_id]
-        if answers is None:
+        if answers is None or (len(answers) != len(truths) and all(map(is_placeholder, answers))):
             solved[task_id] = [False] * len(truths)
         elif len(answers) != len(truths):
             counts = f"{len(answers)} answers, the solution {len(truths)} outputs"

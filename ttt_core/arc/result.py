@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+OUT_OF_TIME = "the time was up"  # in `notes["ended"]` of an adaptation that the clock ended
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -39,3 +41,13 @@ class TaskResult:
     seconds: dict = field(default_factory=dict)
     peak_gib: float = 0.0
     notes: dict = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it answers a test input without a candidate."""
+        return self.status == "ok" and not all(self.candidates)
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the clock ended its adaptation, search or scoring, so that more time may bring more."""
+        return OUT_OF_TIME in (self.notes.get("ended") or "") or bool(self.notes.get("cut_views")) or self.is_empty

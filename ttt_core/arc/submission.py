@@ -52,6 +52,11 @@ def check(submission: dict, challenges: Challenges) -> None:
             raise InputError(f"submission task {task_id}: {found} answers for {n} test inputs; {_REMEDY}")
 
 
+def is_placeholder(answer: Mapping) -> bool:
+    """Whether both attempts at a test input are Kaggle's sample."""
+    return all(answer[name] == PLACEHOLDER for name in ATTEMPTS)
+
+
 def check_answers(submission) -> None:
     """InputError unless every entry is a list of answers and every answer is exactly two attempts, both grids."""
     if not isinstance(submission, dict):

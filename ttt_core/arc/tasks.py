@@ -98,20 +98,18 @@ def cells(task: Task) -> int:
 
 
 def select_tasks(challenges: Challenges, spec: str | None) -> tuple[Task, ...]:
-    """Choose tasks. None: all; "10": the 10 with the fewest cells; "id1,id2"; "@FILE": ids, one a line.
+    """Choose tasks. None: all; "10": the 10 with the fewest cells; "id1,id2"; "@FILE": see `read_ids`.
 
     An id made of digits only, as ARC has some, is an id if the file holds it. InputError on an unknown or bad id.
     """
     if spec is None:
         return challenges.tasks
     spec = spec.strip()
-    if spec == "0":
-        raise InputError(f"tasks {spec}: give 1 or more, or leave it out for all tasks")
-    if re.fullmatch(r"[1-9][0-9]*", spec) and spec not in challenges.n_test and int(spec) <= MAX_TASKS:
+    if re.fullmatch(r"-?[0-9]{1,6}", spec) and spec not in challenges.n_test:  # an id of digits has eight
+        if int(spec) < 1:
+            raise InputError(f"tasks {spec}: give 1 or more, or leave it out for all tasks")
         return tuple(sorted(challenges.tasks, key=lambda task: (cells(task), task.id))[: int(spec)])
-    names = _read_lines(spec[1:]) if spec.startswith("@") else spec.split(",")
-    ids = dict.fromkeys(name.strip() for name in names if name.strip())
-    if not ids:
+    if not (ids := read_ids(spec)):
         raise InputError(f"tasks {spec!r}: names no task; give a number, ids separated by commas, or @FILE")
     by_id = {task.id: task for task in challenges.tasks}
     for task_id in ids:
@@ -222,11 +220,13 @@ def _read_folder(folder: Path) -> dict:
     return {file.stem: _load(file) for file in files}
 
 
-def _read_lines(path: str) -> list[str]:
+def read_ids(spec: str) -> tuple[str, ...]:
+    """The ids of "id1,id2", or of the file that "@FILE" names: separated by commas, spaces or line ends. InputError if there is none."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig").splitlines()
+        text = Path(spec[1:]).read_text(encoding="utf-8-sig") if spec.startswith("@") else spec
     except (OSError, ValueError) as error:
-        raise InputError(f"tasks @{path}: cannot be read ({error}); give a text file with one id a line") from None
+        raise InputError(f"tasks {spec}: cannot be read ({error}); give a text file with one id a line") from None
+    return tuple(dict.fromkeys(text.replace(",", " ").split()))
 
 
 def _count_tests(entry) -> int:

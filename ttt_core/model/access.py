@@ -40,6 +40,8 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
     ModelError names what is missing: the directory, the repository, the right to it, or the network.
     """
     if Path(model).is_dir():
+        if not (Path(model) / "config.json").is_file():
+            raise ModelError(f"model {model!r}: has no config.json; give the folder of a model, such as kaggle_dataset/model")
         return Access(Path(model))
     if not is_id(model):
         raise ModelError(

@@ -5,6 +5,7 @@ two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what
 (`backends.py`), what one does (`supervise.py`).
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
     workers: on the CPU, where `spec` does not say.
     """
     if not (match := SPEC.fullmatch(spec)):
-        raise InputError(f"devices {spec}: give auto, cpu, cpu:N, cuda, cuda:0,1 or ray://HOST:PORT")
+        raise InputError(f"devices {spec}: give auto, cpu, cpu:N with N from 1 to 99, cuda, cuda:0,1 or ray://HOST:PORT")
     if spec.startswith("ray://"):
         return ()
     gpus = visible_gpus(environ) if spec == "auto" else ()
@@ -49,7 +50,8 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
     else:
         ids = shown = gpus
     if not ids or (spec == "auto" and len(ids) == 1):
-        return (Place(spec, spec),)  # its worker decides what that is
+        is_limited = host.cores() < (os.cpu_count() or 1)  # torch counts the machine's cores, not a container's share
+        return (Place(spec, spec, _share(1, environ) if is_limited else {}),)  # its worker decides what that is
     again = [ids[:n].count(i) for n, i in enumerate(ids)]
     names = [f"cuda:{i}" + (f"#{n + 1}" if n else "") for i, n in zip(ids, again, strict=True)]
     share = _share(len(ids), environ)

@@ -119,7 +119,10 @@ def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, 
     wide = passes.wider(work.config)
     costs = {task_id: cost(task, work.config) for task_id, task in work.tasks.items()}
     further_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
-    status = {task_id: work.records[task_id].status if task_id in work.records else "" for task_id in work.tasks}
+    records = {task_id: work.records[task_id] for task_id in work.tasks if task_id in work.records}
+    status = {task_id: "" for task_id in work.tasks} | {
+        task_id: "failed" if record.is_empty else record.status for task_id, record in records.items()
+    }
     fresh = [task_id for task_id, ended in status.items() if not ended]
     together = shared_turns(fresh, costs, devices) if work.config.adapt.method == "none" else {}
     costs |= {name: sum(costs[task_id] for task_id in ids) for name, ids in together.items()}
@@ -179,8 +182,9 @@ def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, u
     results = [public(result, functools.partial(redact, environ=dict(os.environ))) for result in outcome.results]
     if not outcome.is_alive:
         state.ready.discard(name)
-    state.schedule.ended(name, used_s, measured=results[0].status == "ok")
-    if len(results) > 1 and results[0].status != "ok":
+    is_ok, was_cut = results[0].status == "ok", any(result.was_cut for result in results)
+    state.schedule.ended(name, used_s, measured=is_ok, was_cut=was_cut)
+    if len(results) > 1 and not is_ok:
         work.say(f"{turn.task_id}: {results[0].reason}; each once more by itself")
         state.schedule.add([result.task_id for result in results])
         return

@@ -37,13 +37,15 @@ class Outcome:
 def outcomes(run_dir: str | Path, truths: Mapping[str, Sequence[np.ndarray]]) -> list[Outcome]:
     """One Outcome for every output of the run's tasks that `truths` (see `metric.read_solutions`) knows."""
     run_dir = Path(run_dir)
-    told, _, records = receipt.read_run(run_dir)
+    told, challenges, records = receipt.read_run(run_dir)
     answers = submission.read(run_dir / "submission.json")
+    submission.check(answers, challenges)
     found = []
     for task_id in (task for task in told["tasks"] if task in truths):
         record = records.get(task_id)
         for index, truth in enumerate(truths[task_id]):
-            grids = [np.array(answers[task_id][index][name], np.uint8) for name in submission.ATTEMPTS]
+            answer = (answers[task_id] * len(truths[task_id]))[index]  # of a task that cannot be read one, a placeholder
+            grids = [np.array(answer[name], np.uint8) for name in submission.ATTEMPTS]
             best = max(grids, key=lambda grid: share_right(grid, truth))
             candidates = record.candidates[index] if record and record.candidates else ()
             solved = any(metric.grids_equal(grid, truth) for grid in grids)

@@ -60,13 +60,14 @@ def doubt(record: TaskResult, second: SecondConfig) -> float | None:
     """1 - the probability of the least probable of a record's first choices; None where there is no doubt.
 
     In doubt is a test input with fewer than two candidates, or whose best one leads by less than `second.margin` nats or
-    has a probability of less than `second.probability`.
+    has a probability of less than `second.probability`; and every one of a record that the clock cut.
     """
     doubts = []
     for candidates in record.candidates:
         means = sorted(map(mean_logprob, candidates), reverse=True)
         probability = math.exp(means[0]) if means else 0.0
-        if len(means) < 2 or not means[0] - means[1] >= second.margin or probability < second.probability:
+        is_clear = len(means) > 1 and means[0] - means[1] >= second.margin and probability >= second.probability
+        if record.was_cut or not is_clear:
             doubts.append(1 - probability)
     return max(doubts, default=None)
 

@@ -43,9 +43,11 @@ def read(run_dir: Path) -> dict | None:
 
 
 def required(run_dir: Path) -> dict:
-    """The receipt in `run_dir`; InputError if there is none."""
+    """The receipt in `run_dir`; InputError if there is none, or not a whole one."""
     if (told := read(run_dir)) is None:
         raise InputError(f"run folder {run_dir}: holds no {NAME}; give the --out folder of a `solve`")
+    if missing := [name for name in ("challenges", "model", "versions", "budget", "counts", "stopped") if name not in told]:
+        raise InputError(f"{run_dir / NAME}: lacks {', '.join(missing)}; run the same `solve` again")
     return told
 
 
@@ -61,7 +63,8 @@ def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[
             f"run folder {run_dir}: its challenge file {told['challenges']} is gone; name it by --challenges"
         )
     challenges_path = challenges_path or told["challenges"]
-    require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
+    if fingerprint(challenges_path) != told["identity"].get("challenges_sha256"):
+        raise InputError(f"{challenges_path}: is not what {run_dir} was made from; name that file by --challenges")
     challenges = read_challenges(challenges_path)
     return told, challenges, read_records(run_dir, challenges.n_test, set_aside=False)[0]
 
@@ -84,7 +87,7 @@ def require_same(run_dir: Path, wanted: Mapping) -> None:
     for name, here in wanted.items():
         there = receipt["identity"].get(name)
         if here != there and (has_records or name == "challenges_sha256"):
-            told = f"{name} was {_short(there)}, now it is {_short(here)}"
+            told = f"{name} was {_short(there, here)}, now it is {_short(here, there)}"
             raise InputError(f"run folder {run_dir}: {told}; give the same or another folder")
 
 
@@ -108,5 +111,8 @@ def counts(table: Mapping[str, Mapping]) -> dict[str, int]:
     return {status: ended.count(status) for status in STATUSES} | {"selected": len(ended)}
 
 
-def _short(value) -> str:
+def _short(value, other) -> str:
+    """A hash's beginning; of a list of ids how many, and the first that the other lacks."""
+    if isinstance(value, list) and isinstance(other, list):
+        return ", ".join([f"{len(value)} ids", *sorted(set(value) - set(other))[:1]])
     return value[:12] if isinstance(value, str) and len(value) == 64 else reprlib.repr(value)

@@ -19,6 +19,7 @@ from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import Task
 from ttt_core.errors import InputError
 from ttt_core.run import receipt, store
+from ttt_core.run.passes import mean_logprob
 
 NAME = "report.html"
 STAGES = {"adapt": "#0074D9", "decode": "#FF851B", "rescore": "#870C25"}
@@ -38,6 +39,7 @@ def write_report(
     run_dir = Path(run_dir)
     told, challenges, records = receipt.read_run(run_dir, challenges_path)
     answers = submission.read(run_dir / "submission.json")
+    submission.check(answers, challenges)
     truths = metric.read_solutions(solutions) if solutions else {}
     tasks = [task for task in challenges.tasks if task.id in told["tasks"]]
     if solutions and not truths.keys() & told["tasks"].keys():
@@ -127,7 +129,7 @@ def _task(task: Task, row: Mapping, record: TaskResult | None, answers: list, tr
             {
                 "input": _picture(pair.input),
                 "attempts": [(_picture(answers[i][name]), right[i][k]) for k, name in enumerate(submission.ATTEMPTS)]
-                if any(answers[i][name] != submission.PLACEHOLDER for name in submission.ATTEMPTS)
+                if not submission.is_placeholder(answers[i])
                 else [],
                 "truth": _picture(truth[i]) if truth is not None else None,
                 "candidates": _candidates(record, truth, i) if record and record.candidates else [],
@@ -152,19 +154,14 @@ def _right(answer: Mapping, truth, index: int) -> list[bool]:
 
 def _candidates(record: TaskResult, truth, index: int) -> list[dict]:
     """The most probable ones, by the mean over the views in which they were scored."""
-
-    def mean(candidate: Candidate) -> float:
-        scored = [value for value in candidate.logprobs if not math.isnan(value)]
-        return sum(scored) / len(scored) if scored else -math.inf
-
     return [
         {
             "grid": _picture(c.grid),
             "right": truth is not None and metric.grids_equal(c.grid, truth[index]),
-            "probability": f"{math.exp(mean(c)):.2g}",
+            "probability": f"{math.exp(mean_logprob(c)):.2g}",
             "views": f"{len(c.found_in)} of {len(record.views)} views",
         }
-        for c in sorted(record.candidates[index], key=mean, reverse=True)[:SHOWN]
+        for c in sorted(record.candidates[index], key=mean_logprob, reverse=True)[:SHOWN]
     ]
 
 

@@ -150,6 +150,7 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
     its own selector back. challenges_path: where the run's challenge file is now, if not where it was.
     """
     run_dir = Path(run_dir)
+    from ttt_core.run import report
     from ttt_core.solve.vote import SELECTORS, select
 
     if selector not in SELECTORS:
@@ -168,4 +169,6 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
         with store.writable(run_dir):
             path = keep.write_submission(run_dir, challenges, keep.standing(run_dir, challenges) | attempts)
             receipt.write(run_dir, told | {"reselected": selector})
+        if (run_dir / report.NAME).exists():  # it would show the vote before
+            report.write_report(run_dir, challenges_path=challenges_path)
     return path

@@ -4,7 +4,7 @@ In: costs in tokens, the time now and the time left, and how long finished turns
 a turn; then the time that is left goes to the tasks in doubt, those first whose answer is least probable, again and again.
 
 The three cheapest come first, to measure the pace soon. Then longest first, for that ends many devices at the same
-moment; but cheapest first where the pace says that the time is too short for all: small tasks are solved most often and
+moment; but cheapest first where the pace, or before there is one the least time of a turn, says that there is not enough for all: small tasks are solved most often and
 in least time, so that order leaves the most tasks solved at any moment.
 """
 
@@ -21,7 +21,7 @@ BACKWARD = 3  # a training step costs as much as three forward passes over its t
 SEARCHED, SCORED = 15, 10
 MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
 SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
-CUT = 0.9  # a task that used so much of its seconds was cut short by them, and is taken to have needed twice as many
+CUT = 0.9  # a task that used so much of its seconds was cut short by them
 
 
 def cost(task: Task, config: Config) -> float:
@@ -55,9 +55,9 @@ class Pace:
     tokens: float = 0.0
     turns: int = 0
 
-    def add(self, turn: Turn, seconds: float) -> None:
-        """Learn from a turn that ended by itself after `seconds`."""
-        self.seconds += seconds * (2 if seconds >= CUT * turn.seconds else 1)
+    def add(self, turn: Turn, seconds: float, was_cut: bool) -> None:
+        """Learn from a turn that ended by itself after `seconds`; one that these cut short is taken to need twice as many."""
+        self.seconds += seconds * (2 if was_cut or seconds >= CUT * turn.seconds else 1)
         self.tokens += turn.cost
         self.turns += 1
 
@@ -83,7 +83,6 @@ class Schedule:
     first_left: float = 0.0  # tokens of the three queues
     further_left: float = 0.0  # tokens of the heap
     running: dict = field(default_factory=dict)  # device name to (Turn, expected end)
-    ends: float = 0.0  # sum of the expected ends
     begun: int = 0
     pace: Pace = field(default_factory=Pace)
 
@@ -112,19 +111,18 @@ class Schedule:
         """The next turn for a free device, or None. left_s: until the deadline. devices: how many still work."""
         if not self.has_turn(left_s):
             return None
-        share = max(0.0, devices * left_s - (self.ends - now * len(self.running)))  # of the devices' time, what is free
+        taken = sum(max(0.0, end - now) for _, end in self.running.values())
+        share = max(0.0, devices * left_s - taken)  # of the devices' time, what is free
         turn = self._first(device, share, left_s, devices) if self.unbegun() else self._further(share, left_s)
         end = now + min(turn.seconds, self.pace.expected_s(turn.cost) or turn.seconds)
         self.running[device] = (turn, end)
-        self.ends += end
         return turn
 
-    def ended(self, device: str, seconds: float, measured: bool) -> Turn:
+    def ended(self, device: str, seconds: float, measured: bool, was_cut: bool = False) -> Turn:
         """The device's turn is over. measured: it ended by itself, so that its seconds tell the pace."""
-        turn, end = self.running.pop(device)
-        self.ends -= end
+        turn, _ = self.running.pop(device)
         if measured:
-            self.pace.add(turn, seconds)
+            self.pace.add(turn, seconds, was_cut)
         return turn
 
     def retry(self, turn: Turn, device: str) -> None:
@@ -138,7 +136,8 @@ class Schedule:
         again = next((entry for entry in self.again if own or entry[1] != device), None)
         smaller = again is not None
         expected = self.pace.expected_s(self.first_left)
-        longest = not smaller and self.begun >= MEASURED and (expected is None or expected <= share)
+        fits = share >= self.least_s * self.unbegun() if expected is None else expected <= share
+        longest = not smaller and self.begun >= MEASURED and fits
         self.begun += 1
         if again:
             self.again.remove(again)

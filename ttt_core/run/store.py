@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ttt_core.errors import CheckpointError, InputError
 SCHEMA = 1
 STATUSES = ("ok", "failed", "skipped")
 SPACE = ".space"
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # names that `write_atomic` gives
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -89,15 +91,18 @@ def locked(run_dir: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             holder = file.read().decode(errors="replace").strip() or "unknown"
             raise InputError(f"run folder {run_dir}: in use by process {holder}; wait for it or give another folder")
+        except OSError as error:
+            raise InputError(f"run folder {run_dir}: cannot be locked ({error.strerror}); give one on another disk")
         with writable(run_dir):
             file.truncate(0)
             file.write(str(os.getpid()).encode())
-            for stale in (*run_dir.glob(".*.tmp"), *(run_dir / "tasks").glob(".*.tmp")):
-                stale.unlink()
+            for stale in (*run_dir.glob(".*.*.tmp"), *(run_dir / "tasks").glob(".*.*.tmp")):
+                if TEMPORARY.fullmatch(stale.name) and stale.is_file():
+                    stale.unlink()
         try:
             yield
         finally:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ttt_core.arc.result import OUT_OF_TIME
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import is_out_of_memory
 from ttt_core.model.load import LoadedModel
@@ -128,7 +129,7 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
         if clock > (step + 1) / config.steps:  # the clock counts where time is short, and else changes no digit
             share = clock
         if share >= 1:
-            return "", rows
+            return OUT_OF_TIME if step < config.steps else "", rows
         for optimizer, lrs in zip(state.optimizers, state.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = peak * rate(config, step, share)
