@@ -40,6 +40,13 @@ def test_kaggle_score_is_over_outputs_not_the_mean_over_tasks():
     assert naive != pytest.approx(result.kaggle_score)
 
 
+def test_placeholders_of_a_task_that_could_not_be_read_are_unsolved_whatever_their_number():
+    spoiled = perfect() | {"two": [answer([[0, 0], [0, 0]], [[0, 0], [0, 0]])]}
+    assert score(spoiled, SOLUTIONS).solved["two"] == [False, False]
+    with pytest.raises(InputError, match="task two has 1 answers, the solution 2 outputs"):
+        score(perfect() | {"two": [answer([[0, 0], [0, 0]])]}, SOLUTIONS)
+
+
 def test_second_attempt_counts_and_both_right_count_once():
     submission = {"one": [answer(WRONG, [[1, 2]])], "two": [answer([[3]], [[3]]), answer(WRONG)]}
     assert score(submission, SOLUTIONS, ["one", "two"]).outputs_solved == 2

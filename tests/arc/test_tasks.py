@@ -162,6 +162,7 @@ def challenges(tmp_path):
         (None, ["b", "a", "00000001", "10"]),
         ("3", ["00000001", "10", "a"]),
         ("99", ["00000001", "10", "a", "b"]),
+        ("20000", ["00000001", "10", "a", "b"]),
         ("10", ["10"]),  # an id of digits is an id, not a count
         ("00000001", ["00000001"]),
         ("b, a,b", ["b", "a"]),
@@ -172,8 +173,8 @@ def test_select(challenges, spec, expected):
 
 
 def test_select_from_a_file(challenges, tmp_path):
-    write(tmp_path / "ids.txt", "a\n\n10\n")
-    assert [task.id for task in select_tasks(challenges, f"@{tmp_path}/ids.txt")] == ["a", "10"]
+    write(tmp_path / "ids.txt", "\ufeffa\n\n10, 00000001 b\r\n")  # as editors and shells write them
+    assert [task.id for task in select_tasks(challenges, f"@{tmp_path}/ids.txt")] == ["a", "10", "00000001", "b"]
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,8 @@ def test_select_from_a_file(challenges, tmp_path):
         ("0000000b", "the nearest id is 00000001"),
         ("broken", "width 0 < 1"),
         ("0", "give 1 or more"),
+        ("-3", "give 1 or more"),
+        ("9" * 5000, "unknown task"),
         ("0057622", "unknown task"),  # a digit is missing: no count
         ("31415926", "unknown task"),
         ("", "names no task"),

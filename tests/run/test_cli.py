@@ -117,9 +117,14 @@ def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):
     capfd.readouterr()
     assert main("score all/submission.json more.json".split()) == 0  # of a file that holds other tasks too
     assert capfd.readouterr().out.startswith("scored on the 3 tasks of this run (all of its file)")
+    (place / "few.json").write_text(json.dumps({"a": [[[1, 0]]]}))
+    assert main("score all/submission.json few.json".split()) == 0
+    assert "3 tasks of this run (all of its file) but 2 that few.json does not know" in capfd.readouterr().out
     for damaged in ("", '{"identity": {}, "tasks": {}}'):
         (place / "out" / "run.json").write_text(damaged)
         assert "outputs solved" in score()
+    for command in ("report out", "reselect out --selector majority"):
+        assert main(command.split()) == 2 and "run.json: lacks challenges, model" in capfd.readouterr().err
     (place / "out" / "run.json").unlink()
     assert "outputs solved  2/3" in score() and "scored on" not in score()
     (place / "challenges.json").unlink()

@@ -71,6 +71,14 @@ def test_workers_of_a_small_model_are_as_many_as_cores_tasks_and_memory_allow(
 
 
 @pytest.mark.parametrize(("told", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 3), ("", 3)])
+def test_one_worker_in_a_container_has_no_more_threads_than_it_may_use(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(host, "cores", lambda: 2)
+    assert places("cpu", {}, 1)[0].environ == {"OMP_NUM_THREADS": "2"}
+    monkeypatch.setattr(host, "cores", lambda: 64)
+    assert places("cpu", {}, 1)[0].environ == {}
+
+
 def test_a_containers_limit_counts(told, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     (tmp_path / "cpu.max").write_text(told)

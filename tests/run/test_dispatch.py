@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.arc.result import OUT_OF_TIME, Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, SecondConfig
 from ttt_core.run.budget import Budget
 from ttt_core.run.dispatch import Work, shared_turns, solve_all
-from ttt_core.run.supervise import Limits, Outcome
+from ttt_core.run.supervise import Job, Limits, Outcome
 
 GRID = np.array([[1, 2]], np.uint8)
 TASKS = {f"t{i:02}": Task(f"t{i:02}", (Pair(GRID, GRID),) * (i + 1), (Pair(GRID),)) for i in range(12)}
@@ -246,6 +246,22 @@ def test_a_shared_turn_that_fails_costs_the_task_at_fault_alone(is_system):
     )  # t04 by itself, in the end once more, each time with the smaller profile if that may help
     assert {task_id: n for task_id, n in turns.items() if n > 1} == {"t03": 2, "t04": 1 + again, "t05": 2}
     assert "t03 and 2 more: decode: went wrong; each once more by itself" in said
+
+
+def test_a_continued_run_begins_again_with_what_had_no_time_for_an_answer():
+    plan, *_ = work(config=Config(second=SecondConfig(passes=1)))
+    empty = {"attempts": ((GRID, 9 - GRID),), "candidates": ((),), "notes": {"ended": OUT_OF_TIME}}
+    for task_id in TASKS:
+        plan.records[task_id] = answer(Job((TASKS[task_id],), plan.config, 0, 1.0, 1.0)).results[0]
+    plan.records["t04"] = TaskResult("t04", "ok", **empty)
+    asked = []
+
+    def solve(name, job):
+        asked.extend(task.id for task in job.tasks)
+        return answer(job)
+
+    assert solve_all(plan, Backend("x", solve)) == "" and asked == ["t04"]
+    assert plan.records["t04"].candidates[0] and plan.records["t04"].notes["passes"] == 1
 
 
 def test_adapted_tasks_and_few_tasks_have_turns_of_their_own():

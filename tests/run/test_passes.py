@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.arc.result import OUT_OF_TIME, Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import PRESETS, SecondConfig
 from ttt_core.run import passes, store
@@ -44,6 +44,13 @@ def record(*candidates, **changes):
 )
 def test_doubt(candidates, doubt):
     assert passes.doubt(record(*candidates), SecondConfig()) == (doubt if doubt is None else pytest.approx(doubt))
+
+
+def test_what_the_clock_cut_is_in_doubt_however_clear_it_looks():
+    clear = (Candidate(A, (-0.1, -0.1)), Candidate(B, (-4.0, -4.0)))
+    for notes in ({"ended": OUT_OF_TIME}, {"ended": f"set aside; {OUT_OF_TIME}"}, {"cut_views": 2}):
+        assert passes.doubt(record(*clear, notes=notes), SecondConfig()) == pytest.approx(1 - math.exp(-0.1))
+    assert passes.doubt(record(*clear, notes={"ended": "", "cut_views": 0}), SecondConfig()) is None
 
 
 def test_two_passes_vote_together():

@@ -384,6 +384,7 @@ def test_reselection_votes_again_without_a_model(place, go):
     for task_id in ("a", "b", "d"):  # the second candidate was found in more views
         assert after[task_id][0] == dict(zip(submission.ATTEMPTS, list(before[task_id][0].values())[::-1]))
     assert after["c"] == before["c"] and receipt(place)["reselected"] == "majority"
+    assert "<td>majority</td>" in (place / "run" / "report.html").read_text()
     (place / "run" / "tasks" / "d.json").unlink()  # a lost record: its answer stays
     reselect(place / "run", "sum_logprob", place / "moved.json")
     again = submission.read(place / "run" / "submission.json")

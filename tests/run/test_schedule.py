@@ -85,6 +85,31 @@ def test_the_three_cheapest_then_longest_first_unless_the_time_is_short():
     assert short == sorted(costs)
 
 
+def test_a_turn_that_the_clock_cut_is_taken_to_need_more():
+    waiting = schedule(dict.fromkeys("abcd", 10.0))
+    for was_cut in (False, True, False):
+        waiting.turn("cpu", 0.0, 1000.0, 1)
+        waiting.ended("cpu", 2.0, measured=True, was_cut=was_cut)
+    assert waiting.pace.expected_s(10.0) == pytest.approx(8.0 / 3)
+
+
+def test_before_there_is_a_pace_many_devices_begin_with_cheap_tasks_where_time_is_short():
+    costs = {f"t{i:02}": float(i + 1) for i in range(40)}
+
+    def first_turns(left_s):
+        waiting = schedule(costs, least_s=20.0)
+        return [waiting.turn(name, 0.0, left_s, 8).task_id for name in range(8)]
+
+    assert first_turns(60.0) == sorted(costs)[:8]
+    assert first_turns(200.0) == ["t00", "t01", "t02", "t39", "t38", "t37", "t36", "t35"]
+
+
+def test_a_device_that_is_over_its_time_frees_no_time_of_others():
+    waiting = schedule({"a": 1.0, "b": 1.0, "c": 2.0})
+    assert waiting.turn("x", 0.0, 40.0, 2).seconds == 20.0
+    assert waiting.turn("y", 30.0, 10.0, 2).seconds == pytest.approx(20.0 / 3)  # of 10 s of each, not of 10 more
+
+
 def test_longest_first_ends_several_devices_together_and_cheapest_first_would_not():
     costs = {f"t{i}": 1.0 for i in range(20)} | {"long": 12.0}
     _, end = simulate(schedule(costs), costs, 1000, devices=4)

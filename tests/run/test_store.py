@@ -1,6 +1,7 @@
 """Records: whole or set aside, never half; one process per folder; a receipt that tells what differs."""
 
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -137,10 +138,21 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_temporary(tmp_pa
 
 def test_stale_temporaries_are_swept(run_dir):
     stale = [run_dir / ".submission.json.1.tmp", run_dir / "tasks" / ".abc.json.1.tmp"]
-    for path in stale:
+    others = [run_dir / ".mine.tmp", run_dir / ".5.tmp"]
+    for path in (*stale, *others):
         path.write_text("{")
+    (run_dir / ".folder.1.tmp").mkdir()
     with store.locked(run_dir):
-        assert not any(path.exists() for path in stale)
+        assert not any(path.exists() for path in stale) and all(path.exists() for path in others)
+
+
+def test_a_disk_without_locks_is_not_called_another_process(run_dir, monkeypatch):
+    def unable(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(store.fcntl, "flock", unable)
+    with pytest.raises(InputError, match="cannot be locked .No locks available.; give one on another disk"), store.locked(run_dir):
+        pass
 
 
 HOLDER = """

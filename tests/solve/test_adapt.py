@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import time
 from collections import Counter
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from transformers import (
 
 from ttt_core.arc.augment import Augmentation, task_rng, view
 from ttt_core.arc.encode import DIGITS, GridFormat, Sequence
+from ttt_core.arc.result import OUT_OF_TIME
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, preset
 from ttt_core.errors import ModelError
@@ -193,6 +195,13 @@ def test_the_estimate_is_within_15_percent_of_the_measured_peak(name, learnt, ch
         fit.fit(model, lambda _: iter(steps), groups, config, plan, float("inf"))
     assert before + meter.peak == pytest.approx(guess.total(size), rel=0.15)
     assert abs(guess.total(size // 2) / (before + meter.peak) - 1) > 0.15, "half the tokens would pass"
+
+
+@pytest.mark.parametrize(("steps", "seconds", "note"), [(10**6, 0.5, OUT_OF_TIME), (2, math.inf, ""), (2, 600.0, "")])
+def test_an_adaptation_says_whether_the_clock_ended_it(steps, seconds, note):
+    config = AdaptConfig(rank=4, steps=steps, batch_tokens=64)
+    with adapted(loaded("grid"), a_task(), config, task_rng(0, "t"), time.monotonic() + seconds) as done:
+        assert done.note == note and 0 < done.steps <= steps
 
 
 def test_the_plan_gives_up_speed_before_it_gives_up_demonstrations():

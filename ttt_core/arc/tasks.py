@@ -105,7 +105,7 @@ def select_tasks(challenges: Challenges, spec: str | None) -> tuple[Task, ...]:
     if spec is None:
         return challenges.tasks
     spec = spec.strip()
-    if re.fullmatch(r"-?[0-9]{1,6}", spec) and spec not in challenges.n_test:  # an id of digits has eight
+    if re.fullmatch(r"0|-?[1-9][0-9]{0,5}", spec) and spec not in challenges.n_test:  # an id of digits has eight
         if int(spec) < 1:
             raise InputError(f"tasks {spec}: give 1 or more, or leave it out for all tasks")
         return tuple(sorted(challenges.tasks, key=lambda task: (cells(task), task.id))[: int(spec)])
