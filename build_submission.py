@@ -10,6 +10,7 @@ Two builds of one commit are byte-identical. Not here: the checks (`ttt_core/run
 
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import yaml
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
-from ttt_core.run.kaggle_checks import MACHINES, find_faults, profile_faults, settings_of
+from ttt_core.run.kaggle_checks import MACHINES, SOURCES, find_faults, profile_faults, settings_of
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
 
 ROOT = Path(__file__).resolve().parent
@@ -58,6 +59,8 @@ def main(
         client = kaggle_push.connect() if send else None
         owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
         shipped = Path(model) if model and Path(model).is_dir() else None
+        if model and not shipped and not re.fullmatch(SOURCES["model_sources"][0], model):
+            raise InputError(f"--model {model}: no such folder here, and no {SOURCES['model_sources'][1]}; give one of the two")
         require_preset(shipped or bundled(), profile)
         stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}

@@ -38,6 +38,7 @@ width: int = 256  # of a model from nothing, as layers and heads
 layers: int = 4
 heads: int = 4
 batch_tokens: int = 4096  # of a step; a GPU takes 32768
+max_tokens: int = 512  # longer pairs are left out; 1863 keeps all
 upload: str = ""  # OWNER/SLUG: the model becomes this Kaggle dataset, or a new version of it; empty: it does not
 
 # %%
@@ -85,6 +86,7 @@ print("Hugging Face token:", "found" if access.find_token(os.environ) else "none
 from transformers.utils import logging
 
 from ttt_core.arc.editions import write_edition
+from ttt_core.arc.tasks import read_ids
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
 
@@ -99,6 +101,7 @@ settings = PretrainConfig(
     layers=layers,
     heads=heads,
     batch_tokens=batch_tokens,
+    max_tokens=max_tokens,
 )
 trained = pretrain(
     Path(data),
@@ -106,7 +109,7 @@ trained = pretrain(
     settings,
     base=access.resolve(base).path if base else None,
     transductive=Path(transductive) if transductive else None,
-    exclude=frozenset(exclude.split()),
+    exclude=frozenset(read_ids(exclude)),
     guard=None if transductive else Path(data) / "arc-agi_evaluation_challenges.json",
 )
 

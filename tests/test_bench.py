@@ -59,6 +59,9 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path):
         assert ran.returncode == 0, ran.stderr[-3000:]
         lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
         assert len({(line["task"], line["arm"]) for line in lines}) == len(lines) == done
+    other = [str(part).replace("adapt.steps=2", "adapt.steps=3") for part in command]
+    refused = subprocess.run([*other, "--tasks", "00576224"], env=ENVIRON, capture_output=True, text=True, timeout=300)
+    assert refused.returncode == 1 and "arm few was measured with other settings" in refused.stderr
     rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in ran.stdout.splitlines()]
     assert [row["arm"] for row in rows] == ["few", "none"] and rows[0]["tasks"] == "2"
     assert float(rows[0]["nats_per_token"]) != float(rows[1]["nats_per_token"])

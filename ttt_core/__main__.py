@@ -188,11 +188,16 @@ def report(
     challenges: Annotated[Path | None, typer.Option(help="the run's challenge file, if it has moved")] = None,
 ):
     """Write FOLDER/report.html: score, every task's attempts, candidates, seconds; of a training train_log.png."""
-    from ttt_core.run import curves
+    from ttt_core.run import curves, receipt
     from ttt_core.run.report import write_report
 
-    is_training = (folder / curves.LOG).is_file()
-    print(curves.write_curves(folder) if is_training else write_report(folder, solutions, challenges))
+    if (folder / curves.LOG).is_file():
+        print(curves.write_curves(folder))
+    elif (folder / receipt.NAME).is_file():
+        print(write_report(folder, solutions, challenges))
+    else:
+        told = f"holds neither {receipt.NAME} nor {curves.LOG}" if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {told}; give the --out folder of a `solve`, or of a `pretrain` that has saved")
 
 
 @app.command()

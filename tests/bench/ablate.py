@@ -7,10 +7,11 @@ An arm is a name and the settings that differ from the preset. Printed per arm: 
 Wilson interval), outputs whose answer was among the candidates, outputs solved under each selector, nats per token of the
 true answers under the adapted model (mean over the scoring views), and seconds a task. Arms that differ only in search and
 vote share an adaptation. Arms take turns task by task, so that a busy machine is as slow for each. A task's line is
-written to FILE as soon as it is done; the same command goes on where it was stopped.
+written to FILE as soon as it is done; the same command goes on where it was stopped, and another one is refused.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -26,7 +27,8 @@ from ttt_core.arc import augment, metric
 from ttt_core.arc.encode import answer_ids
 from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task, read_challenges, select_tasks
-from ttt_core.config import Config, preset
+from ttt_core.config import Config, preset, to_dict
+from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import LoadedModel, load_model
 from ttt_core.model.speed import keep_memory
 from ttt_core.solve.prefix import Query
@@ -116,23 +118,41 @@ def main() -> None:
     parser.add_argument("--arm", action="append", required=True, help="NAME=SETTING SETTING ...")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True, help="a line a task and arm; continued where it exists")
-    options = parser.parse_args()
+    try:
+        compare(parser.parse_args())
+    except TTTError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Measure what the file lacks, and print a row an arm."""
     keep_memory()
     model = load_model(options.model)
     arms = {name: preset(options.preset, told.split()) for name, _, told in (a.partition("=") for a in options.arm)}
     tasks = select_tasks(read_challenges(options.data / f"arc-agi_{options.split}_challenges.json"), options.tasks)
     truths = metric.read_solutions(options.data / f"arc-agi_{options.split}_solutions.json")
     lines = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []
+    made_by = {arm: _digest(config, options.seed, model) for arm, config in arms.items()}
+    for line in lines:
+        if made_by.get(line["arm"], line.get("made_by")) != line.get("made_by"):
+            told = f"arm {line['arm']} was measured with other settings, another seed or another model"
+            raise InputError(f"{options.json}: {told}; give another file, or the arm another name")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     with open(options.json, "a") as out:
         for task in tasks:
             done = {line["arm"] for line in lines if line["task"] == task.id}
             for together in groups({arm: config for arm, config in arms.items() if arm not in done}):
                 for arm, measured in measure(model, task, truths[task.id], together, options.seed).items():
-                    lines.append({"task": task.id, "arm": arm, **measured})
+                    lines.append({"task": task.id, "arm": arm, "made_by": made_by[arm], **measured})
                     out.write(json.dumps(lines[-1]) + "\n")
                 out.flush()
     for row in table(lines, list(arms)):
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+def _digest(config: Config, seed: int, model: LoadedModel) -> str:
+    """What an arm's lines depend on, but for the task."""
+    return hashlib.sha256(json.dumps([to_dict(config), seed, model.sha256]).encode()).hexdigest()[:12]
 
 
 if __name__ == "__main__":

@@ -101,12 +101,11 @@ def _draw_demonstrations(line, pairs: Sequence[Pair]) -> None:
 def _draw_answers(line, test: Pair, answer: dict, truth) -> None:
     test_ax, _, *answer_axes = line
     draw_grid(test_ax, test.input, "test input", frame="#555555")
-    unanswered = all(answer[name] == PLACEHOLDER for name in ATTEMPTS)
     for number, (ax, name) in enumerate(zip(answer_axes, ATTEMPTS, strict=False), 1):
         grid = answer[name]
         if truth is not None and grids_equal(grid, truth):
             draw_grid(ax, grid, f"{number}: solved \N{CHECK MARK}", _SOLVED, _SOLVED)
-        elif unanswered:
+        elif grid == PLACEHOLDER:
             _draw_nothing(ax, f"{number}: no answer")
         elif truth is not None:
             draw_grid(ax, grid, f"{number}: missed \N{BALLOT X}", _MISSED)

@@ -17,6 +17,9 @@ from ttt_core.errors import ModelError
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")  # in this order: the environment, then .env, then Colab's secrets
 FILES = ["*.safetensors", "*.json"]  # weights, index, config, tokenizer; never code, never pickles
 BUNDLED = ("kaggle_dataset/model", "model")  # beside `ttt_core`, in a clone and in the Kaggle dataset
+_UNREACHABLE = (
+    "no such folder here, not in the hub's cache, and the hub is out of reach ({}); give a folder, or download it with a network first"
+)
 PUBLIC = {  # ungated models of a like size, billions of parameters
     "openai-community/gpt2": 0.12,
     "HuggingFaceTB/SmolLM2-135M": 0.13,
@@ -71,10 +74,7 @@ def download(model: str, token: str | None) -> Path:
             return path
         if isinstance(error, ModelError):
             raise
-        raise ModelError(
-            f"model {model}: no such folder here, not in the hub's cache, and the hub is out of reach ({error}); "
-            "give a folder, or download it with a network first"
-        ) from None
+        raise ModelError(f"model {model}: {_UNREACHABLE.format(error)}") from None
 
 
 def examine(model: str, token: str | None) -> str:
@@ -85,7 +85,7 @@ def examine(model: str, token: str | None) -> str:
         with _hub_errors(model, token):
             require_open(model, token)
     except _OutOfReach as error:
-        raise ModelError(f"model {model}: not in the hub's cache, and the hub is out of reach ({error})") from None
+        raise ModelError(f"model {model}: {_UNREACHABLE.format(error)}") from None
     return "open to your token" if token else "public"
 
 

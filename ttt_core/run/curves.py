@@ -24,11 +24,14 @@ def write_curves(model_dir: str | Path) -> Path:
     if any(line.get("held_out_nll") is not None for line in lines):
         losses.plot(tokens, [line.get("held_out_nll") for line in lines], "o-", label="held-out pairs", color="#FF4136")
     losses.set(xlabel="million tokens", ylabel="nats per output token", yscale="log", title="Loss")
+    for name in ("loss", "held_out_nll"):
+        if lines[-1].get(name):
+            losses.annotate(f"  {lines[-1][name]:.3g}", (tokens[-1], lines[-1][name]), va="center", fontsize=9)
     for which in (losses.yaxis.set_major_formatter, losses.yaxis.set_minor_formatter):
         which(lambda nats, _: f"{nats:g}")
     losses.legend(frameon=False)
-    for name, color in MEASURES.items():
-        use.plot(tokens, [line.get(name) for line in lines], "o-", label=name.replace("_", " "), color=color)
+    for (name, color), style in zip(MEASURES.items(), ("o-", "o-", "o:"), strict=True):  # the last two often coincide
+        use.plot(tokens, [line.get(name) for line in lines], style, label=name.replace("_", " "), color=color)
     told = f"{lines[-1]['tokens'] / lines[-1]['seconds']:,.0f} tokens/s, {lines[-1]['flop']:.2e} FLOP in all"
     use.set(xlabel="million tokens", ylabel="share", ylim=(0, 1), title=told)
     use.legend(frameon=False)

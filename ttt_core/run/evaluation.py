@@ -103,8 +103,9 @@ def table(rows: Sequence[Outcome]) -> str:
 
 
 def near_misses(rows: Sequence[Outcome], most: int = 6) -> list[Outcome]:
-    """The unsolved outputs whose better attempt has the right shape and the most right cells."""
-    return sorted((row for row in rows if not row.solved and row.near > 0), key=lambda row: -row.near)[:most]
+    """The unsolved outputs that were answered, whose better attempt has the right shape and the most right cells."""
+    near = (row for row in rows if row.candidates and not row.solved and row.near > 0)
+    return sorted(near, key=lambda row: -row.near)[:most]
 
 
 def leak(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> str:

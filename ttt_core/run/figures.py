@@ -4,6 +4,7 @@ In: tasks, records, arrays. Out: matplotlib Figures that belong to the caller; p
 attempts are drawn by `arc/draw.py`.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,7 @@ from ttt_core.arc.tasks import Task
 from ttt_core.run.evaluation import Outcome
 
 SHOWN = 8  # views or candidates in a row
+LEAST_SPAN = 5.0  # nats of a colour scale at least: smaller differences are none
 RIGHT, WRONG, PLAIN = "#1A9641", "#C0392B", "#333333"
 RGB = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLORS], np.uint8)  # (10, 3)
 
@@ -41,7 +43,7 @@ def views(task: Task, augmentations: Sequence[augment.Augmentation]) -> Figure:
     shown = augmentations[:SHOWN]
     figure, axes = _panels(3, len(shown))
     for column, augmentation in enumerate(shown):
-        seen = augment.view(augmentation, task)
+        seen = augment.view(dataclasses.replace(augmentation, order=()), task)  # the same demonstration in all
         draw_grid(axes[0, column], seen.train[0].input, str(augmentation))
         draw_grid(axes[1, column], seen.train[0].output, "output")
         draw_grid(axes[2, column], seen.test[0].input, "test input")
@@ -49,15 +51,17 @@ def views(task: Task, augmentations: Sequence[augment.Augmentation]) -> Figure:
 
 
 def curve(values: Sequence[float], what: str) -> Figure:
-    """A loss over steps; a running mean of 8 in front of the single values."""
+    """A loss over steps; a running mean of 8, centred, in front of the single values."""
     if not len(values):
         return _nothing("no step was taken in its time")
     figure = Figure(figsize=(8, 3), layout="constrained", facecolor="white")
     ax, values = figure.subplots(), np.asarray(values, float)
     x, is_long = np.arange(1, len(values) + 1), len(values) > 16
-    ax.plot(x, values, color="#0074D9", linewidth=1, alpha=0.35 if is_long else 1, marker="" if is_long else ".")
+    blue = {"color": "#0074D9"}
+    ax.plot(x, values, linewidth=1, alpha=0.35 if is_long else 1, marker="" if is_long else ".", label="a step", **blue)
     if is_long:
-        ax.plot(x[7:], np.convolve(values, np.ones(8) / 8, "valid"), color="#0074D9", linewidth=2)
+        ax.plot(x[3:-4], np.convolve(values, np.ones(8) / 8, "valid"), linewidth=2, label="mean of 8", **blue)
+        ax.legend(frameon=False)
     ax.set_xlabel("step")
     ax.set_ylabel(what)
     ax.spines[["top", "right"]].set_visible(False)
@@ -68,8 +72,9 @@ def curve(values: Sequence[float], what: str) -> Figure:
 def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray | None = None) -> Figure:
     """The candidates as the search told them apart.
 
-    A line is a run of tokens that they share; a fork is a cell at which they part, named by row and column; at the end
-    stand the grid and its mean probability over the views.
+    A line is a run of tokens that they share; a fork is a cell at which they part, named by row and column, each as far
+    right as forks lie before it; a white square is the end of a row or grid. At the end stand the grid and its mean
+    probability over the views.
     """
     if not candidates:
         return _nothing()
@@ -80,62 +85,67 @@ def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray
     figure = Figure(figsize=(11, 0.6 + 0.9 * len(shown)), layout="constrained", facecolor="white")
     ax = figure.subplots()
     ax.set_axis_off()
-    longest = max(map(len, answers))
-    ax.set_xlim(-0.03 * longest, 1.5 * longest)
+    depth = _fork(ax, form, answers, list(range(len(shown))), 0, 0)[1]
+    ax.set_xlim(-0.1, depth * 1.5)
     ax.set_ylim(len(shown) - 0.4, -0.6)
-    _fork(ax, form, answers, list(range(len(shown))), 0, 0)
+    if len(candidates) > len(shown):
+        ax.set_title(f"{len(shown)} of {len(candidates)} candidates, the most probable", loc="left", fontsize=9)
     for y, candidate in enumerate(shown):
         is_right = truth is not None and np.array_equal(candidate.grid, truth)
         picture = OffsetImage(RGB[candidate.grid], zoom=44 / max(candidate.grid.shape), interpolation="nearest")
-        ax.add_artist(AnnotationBbox(picture, (1.12 * longest, y), frameon=False))
-        ax.plot([len(answers[y]), 1.06 * longest], [y, y], color="#cccccc", linewidth=1, linestyle=":")
-        told = f"p = {math.exp(_mean(candidate)):.2g}, in {len(candidate.found_in)} views"
+        ax.add_artist(AnnotationBbox(picture, (1.12 * depth, y), frameon=False))
+        found = len(candidate.found_in)
+        told = f"p = {math.exp(_mean(candidate)):.2g}, in {found} view{'s' * (found != 1)}"
         color = RIGHT if is_right else PLAIN
-        ax.text(1.2 * longest, y, told + (", right" if is_right else ""), va="center", fontsize=9, color=color)
+        ax.text(1.2 * depth, y, told + (", right" if is_right else ""), va="center", fontsize=9, color=color)
     return figure
 
 
-def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: int, x0: float) -> float:
-    """Draw the subtree of `rows`, whose first `start` tokens are drawn; returns its height on the axis."""
+def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: int, depth: int) -> tuple[float, int]:
+    """Draw the subtree of `rows`, whose first `start` tokens and `depth` forks are drawn; its height on the axis, and its end."""
     first = answers[rows[0]]
     ends = [i for i in range(start, len(first)) if any(answers[r][i : i + 1] != first[i : i + 1] for r in rows)]
     stop = ends[0] if ends else len(first)
     groups: dict = {}
     for row in rows:
         groups.setdefault(tuple(answers[row][stop : stop + 1]), []).append(row)
-    heights = [_fork(ax, form, answers, group, stop, stop) for group in groups.values()] if ends else [rows[0]]
-    middle = (heights[0] + heights[-1]) / 2
-    ax.plot([x0, stop], [middle, middle], color="#777777", linewidth=1 + len(rows) / 2, solid_capstyle="butt")
+    below = [_fork(ax, form, answers, group, stop, depth + 1) for group in groups.values()] if ends else []
+    heights = [height for height, _ in below] or [rows[0]]
+    middle, x = (heights[0] + heights[-1]) / 2, depth + 1
+    ax.plot([depth, x], [middle, middle], color="#777777", linewidth=1 + len(rows) / 2, solid_capstyle="butt")
     if ends:
-        ax.plot([stop, stop], [heights[0], heights[-1]], color="#777777", linewidth=1)
+        ax.plot([x, x], [heights[0], heights[-1]], color="#777777", linewidth=1)
         row_ends = [i for i in range(stop) if first[i] == form.grammar.row_end]
         place = f"row {len(row_ends) + 1}, column {stop - (row_ends[-1] + 1 if row_ends else 0) + 1}"
-        ax.text(stop, middle - 0.08, place + " ", ha="right", va="bottom", fontsize=8, color=PLAIN)
+        ax.text(x, middle - 0.08, place + " ", ha="right", va="bottom", fontsize=8, color=PLAIN)
         for token, height in zip(groups, heights, strict=True):
             is_cell = token and form.symbols[token[0]] in tuple("0123456789")
             color = COLORS[int(form.symbols[token[0]])] if is_cell else "white"
-            ax.plot(stop, height, "s", color=color, markeredgecolor="#555555", markersize=9)
-    return middle
+            ax.plot(x, height, "s", color=color, markeredgecolor="#555555", markersize=9)
+    return middle, max([end for _, end in below] or [x])
 
 
 def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) -> Figure:
-    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it."""
+    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it, a dash where it had no time."""
     if not candidates:
         return _nothing()
     shown = sorted(candidates, key=_mean, reverse=True)[:SHOWN]
     scores = np.array([c.logprobs for c in shown], float)  # (candidates, N)
-    figure = Figure(figsize=(12, 1.2 + 0.5 * len(shown)), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(12, max(2.6, 1.2 + 0.5 * len(shown))), layout="constrained", facecolor="white")
     ax = figure.subplots()
-    image = ax.imshow(scores, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(scores) + np.nanmax(scores)) / 2
+    least = min(-LEAST_SPAN, *scores[np.isfinite(scores)]) if np.isfinite(scores).any() else -LEAST_SPAN
+    image = ax.imshow(scores, cmap="viridis", aspect="auto", vmin=least, vmax=0)
     for y, candidate in enumerate(shown):
-        for x in range(scores.shape[1]):
-            color = "black" if scores[y, x] > middle else "white"
+        for x, score in enumerate(scores[y]):
+            color = PLAIN if math.isnan(score) else "black" if score > least / 2 else "white"
             mark = "\N{BULLET}" if x in candidate.found_in else ""
-            ax.text(x, y, f"{scores[y, x]:.1f}{mark}", ha="center", va="center", fontsize=7, color=color)
+            told = "\N{EN DASH}" if math.isnan(score) else f"{score:.1f}".replace("-0.0", "0.0")
+            ax.text(x, y, told + mark, ha="center", va="center", fontsize=7, color=color)
+    if len(candidates) > len(shown):
+        ax.set_title(f"{len(shown)} of {len(candidates)} candidates, the most probable", loc="left", fontsize=9)
     ax.set_yticks(range(len(shown)), [f"candidate {i + 1}" for i in range(len(shown))])
     ax.set_xticks(range(scores.shape[1]), names[: scores.shape[1]], rotation=60, ha="right", fontsize=7)
-    figure.colorbar(image, label="log-probability, nats")
+    figure.colorbar(image, label="log-prob, nats")
     return figure
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from ttt_core import config
 from ttt_core.arc.submission import PLACEHOLDER
 from ttt_core.errors import InputError
-from ttt_core.run import devices, environment
+from ttt_core.run import environment
 
 MAX_DATASET_GB = 200
 MAX_NOTEBOOK_MB = 1
+MOUNTED = "/kaggle/input"
 WORKING = "/kaggle/working"  # what a run leaves elsewhere, Kaggle does not score
 BUDGETS_S = (1800, 42000)  # of a run: less is a mistake of units, more is not given
 MACHINES = ("NvidiaL4", "NvidiaL4X1", "NvidiaTeslaT4", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
@@ -76,8 +77,19 @@ def profile_faults(profile: dict) -> list[str]:
         faults.append(f"profile: {error}")
     if not (isinstance(budget_s, int | float) and BUDGETS_S[0] <= budget_s <= BUDGETS_S[1]):
         faults.append(f"profile budget_s {budget_s!r}: give the seconds of a run, {BUDGETS_S[0]} to {BUDGETS_S[1]}")
-    if not devices.SPEC.fullmatch(spec):
+    if not re.fullmatch(r"auto|cuda(:\d+(,\d+)*)?", spec):
         faults.append(f"profile devices {spec!r}: give auto, cuda or cuda:0,1")
+    if profile.get("inputs", MOUNTED) != MOUNTED:
+        faults.append(f"profile inputs {profile['inputs']!r}: Kaggle mounts what is attached in {MOUNTED}; leave it out")
+    if profile.get("solutions"):
+        faults.append(f"profile solutions {profile['solutions']!r}: Kaggle shows none; leave it out")
+    if (model := str(profile.get("model") or "")) and not model.startswith(f"{MOUNTED}/"):
+        faults.append(f"profile model {model!r}: the rerun has no internet; ship it by --model, or give its folder in {MOUNTED}")
+    rehearsed, seconds = str(profile.get("rehearsal_tasks", "3")), profile.get("rehearsal_budget_s", 600)
+    if not re.fullmatch(r"[1-9][0-9]?|[0-9a-f]{8}(,[0-9a-f]{8})*", rehearsed):
+        faults.append(f"profile rehearsal_tasks {rehearsed!r}: give how many tasks a commit run solves, 1 to 99, or their ids")
+    if not (isinstance(seconds, int | float) and seconds > 0):
+        faults.append(f"profile rehearsal_budget_s {seconds!r}: give the seconds of a commit run")
     if profile.get("run_dir") != WORKING:
         faults.append(f"profile run_dir {profile.get('run_dir')!r}: Kaggle scores what is in {WORKING}")
     return faults

@@ -22,11 +22,12 @@ from pathlib import Path
 import ttt_core
 from ttt_core.arc import submission
 from ttt_core.errors import InputError, PushError
+from ttt_core.run.curves import PICTURE
 from ttt_core.run.environment import MANIFEST, fingerprint, redact
 from ttt_core.run.kaggle_checks import title_faults
 
 OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w-]*\.log)$"  # of the kernel; its records stay on Kaggle
-STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*")  # what a training goes on from
+STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*", PICTURE)  # what a training goes on from, and its picture
 WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
 ENDED = {"COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"}
 LOG_LINES = 15

@@ -154,7 +154,9 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
     from ttt_core.solve.vote import SELECTORS, select
 
     if selector not in SELECTORS:
-        raise InputError(f"unknown selector {selector}: the nearest is {nearest(selector, SELECTORS)}")
+        raise InputError(
+            f"unknown selector {selector}: the nearest is {nearest(selector, SELECTORS)}; known: {', '.join(SELECTORS)}"
+        )
     receipt.required(run_dir)  # before the lock, which makes a folder where there is none
     with store.locked(run_dir):
         told, challenges, records = receipt.read_run(run_dir, challenges_path)
