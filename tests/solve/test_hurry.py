@@ -2,19 +2,24 @@
 
 import time
 from collections import Counter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 
 from tests.solve.tiny import a_query, a_task, flat, loaded, same
-from ttt_core.arc.augment import Augmentation, draw_views
+from ttt_core.arc.augment import Augmentation, draw_views, task_rng
 from ttt_core.arc.encode import answer_ids
 from ttt_core.arc.grammar import Grammar, Prior
+from ttt_core.arc.result import OUT_OF_TIME
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
-from ttt_core.solve import levels, prefix
+from ttt_core.solve import clock as clock_module
+from ttt_core.solve import fit, levels, prefix
 from ttt_core.solve import task as task_module
+from ttt_core.solve.adapt import adapted
 from ttt_core.solve.decode import decode, search
+from ttt_core.solve.rescore import score
 from ttt_core.solve.task import solve_task
 
 GRAMMAR = Grammar(15, 10, 13, max_side=6)
@@ -118,19 +123,18 @@ def test_a_view_whose_scoring_was_cut_scores_all_candidates_or_none(monkeypatch)
     whole = solve_task(model, task, config, seed=0).candidates[0]
     unfound = [v for v in range(4) if sum(v in c.found_in for c in whole) < len(whole) - 1]
     assert len(whole) > 3 and unfound
-    real, ended = task_module.score, [False]
+    real = task_module.score
 
     def score(*args, **named):  # all but the first candidate that each view had not found
         values = real(*args, **named)
         for own, known in zip(values, named["known"], strict=True):
             scored = np.flatnonzero(np.isnan(list(known.values())))
             own[scored[1:]] = np.nan
-        ended[0] = True
+            named["counts"]["unscored"] += len(scored[1:])
         return values
 
     monkeypatch.setattr(task_module, "score", score)
-    monkeypatch.setattr(time, "monotonic", lambda: 2.0 if ended[0] else 0.0)
-    record = solve_task(model, task, config, seed=0, deadline=1.0)
+    record = solve_task(model, task, config, seed=0)
     assert record.notes["cut_views"] > 0
     cut = record.candidates[0]
     for view in unfound:
@@ -160,3 +164,71 @@ def test_views_whose_drafts_are_right_are_done_one_after_the_other_too(side, mon
         assert found == list(range(len(found)))
         done.append(len(found))
     assert 0 <= done[0] <= done[1] < done[2] == 8 and done[1] > 0, done
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Seconds that pass only where `slow` is told to: "what" of a module takes so many."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock_module, "_paces", WeakKeyDictionary())
+
+    def takes(module, what, seconds):
+        real = getattr(module, what)
+
+        def late(*args, **named):
+            now[0] += seconds
+            return real(*args, **named)
+
+        monkeypatch.setattr(module, what, late)
+        return now
+
+    return takes
+
+
+def test_what_would_not_be_read_in_time_is_not_begun(slow):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, view) for view in draw_views(task, 6, np.random.default_rng(0))]
+    now, counts = slow(prefix, "read", 10.0), Counter()
+    size = max(len(query.prefix) for query in queries)
+    assert len(list(prefix.batches(model, queries, size, counts, deadline=25.0))) == 2 and now[0] == 20.0
+    assert list(prefix.batches(model, queries, size, counts, deadline=29.0)) == [] and now[0] == 20.0
+    assert next(prefix.batches(model, queries, size, counts, deadline=29.0, last=31.0))[0] == [0]
+
+
+def test_what_would_not_be_scored_in_time_is_not_begun_and_counted(slow):
+    model, task = loaded("gpt2"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, view) for view in draw_views(task, 4, np.random.default_rng(0))]
+    answers = [[np.array([1, 10, 13]), np.array([2, 10, 13])]] * 4
+    now, counts = slow(prefix, "verify", 10.0), Counter()
+    scores = score(model, queries, answers, RescoreConfig(batch_tokens=1), 25.0, counts=counts)
+    assert now[0] == 20.0 and counts["unscored"] == 8 - np.isfinite(scores).sum() > 0
+
+
+def test_a_step_that_would_not_end_in_time_is_not_begun(slow):
+    model, task = loaded("gpt2"), a_task(np.random.default_rng(0))
+    now = slow(fit, "train_step", 10.0)
+    config = AdaptConfig(rank=2, steps=100, batch_tokens=1)
+    with adapted(model, task, config, task_rng(0, "t"), 35.0) as done:
+        assert done.steps in (2, 3) and done.note == OUT_OF_TIME and now[0] <= 35.0
+
+
+@pytest.mark.parametrize("side", [1, 2])
+def test_a_query_keeps_the_demonstrations_that_fit_beside_the_answer(side, monkeypatch):
+    model, grid = loaded("gpt2"), np.ones((side, side), np.uint8)
+    task = Task("t", (Pair(grid, grid),) * 2, (Pair(grid),))
+    answer = len(answer_ids(model.format.grammar, grid))
+    whole = len(model.format.query(task, 0))
+    place = task_module.Place(0, 0, Augmentation(0, order=(0, 1)), (0,))
+    for room, shown in ((whole + answer, True), (whole + answer - 1, False)):
+        monkeypatch.setattr(task_module, "context_tokens", lambda model, room=room: room)
+        assert (len(task_module._query(model, task, place, DecodeConfig()).prefix) == whole) == shown
+
+
+def test_renormalised_scores_are_those_of_the_search_where_answers_are_limited():
+    model, task = loaded("gpt2"), a_task(np.random.default_rng(0))
+    query = a_query(model, task, Augmentation(0, order=(0, 1)), answer_tokens=5)
+    config = DecodeConfig(floor=1e-4, logprobs="renormalised", answer_tokens=5)
+    [found] = decode(model, [query], config, float("inf"))
+    given = score(model, [query], [[ids for ids, _ in found]], RescoreConfig(logprobs="renormalised"), float("inf"))
+    assert found and np.allclose(given[0], [logprob for _, logprob in found], atol=1e-4)

@@ -194,7 +194,8 @@ def test_tokens_are_counted_with_and_without_sharing():
     rescore(
         model, [query], grids, [Augmentation(0, tuple(range(10)), (0, 1))], RescoreConfig(), float("inf"), counts=counts
     )
-    assert counts == {"prefill": len(query.prefix), "score": 5, "score_unshared": 2 * (len(query.prefix) + 4)}
+    told = {"prefill": len(query.prefix), "score": 5, "score_unshared": 2 * (len(query.prefix) + 4), "unscored": 0}
+    assert counts == told
 
 
 def test_a_trie_holds_each_beginning_once_and_knows_its_ancestors():

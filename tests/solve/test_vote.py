@@ -74,3 +74,10 @@ grids = st.sampled_from([np.array(PLACEHOLDER, np.uint8), np.ones((2, 2), np.uin
 def test_two_attempts_always_differ(found, test_input, name):
     first, second = select([Candidate(grid, (-1.0,), (0,)) for grid in found], name, test_input)
     assert not np.array_equal(first, second)
+
+
+def test_the_dihedral_of_a_view_is_what_its_name_says():
+    views = [f"d{d} c0123456789" for d in (0, 1, 2, 3, 0, 1, 2, 3)]  # two passes of four views
+    once, twice = candidate(1, (-1.0,), (0, 4)), candidate(2, (-1.0,), (1, 6))
+    assert [int(c.grid[0, 0]) for c in rank([once, twice], "hierarchical", views)] == [2, 1]
+    assert [int(c.grid[0, 0]) for c in rank([once, twice], "hierarchical")] == [1, 2], "by number they are equal"

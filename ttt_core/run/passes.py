@@ -83,11 +83,12 @@ def merged(first: TaskResult, second: TaskResult, task: Task, selector: str) -> 
         _united(found, found_again, len(first.views))
         for found, found_again in zip(first.candidates, second.candidates, strict=True)
     )
+    views = first.views + second.views
     return dataclasses.replace(
         second,
-        attempts=tuple(select(c, selector, pair.input) for c, pair in zip(candidates, task.test, strict=True)),
+        attempts=tuple(select(c, selector, pair.input, views) for c, pair in zip(candidates, task.test, strict=True)),
         candidates=candidates,
-        views=first.views + second.views,
+        views=views,
         seconds={
             name: round(first.seconds.get(name, 0.0) + second.seconds.get(name, 0.0), 3)
             for name in first.seconds | second.seconds

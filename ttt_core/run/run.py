@@ -162,7 +162,7 @@ def reselect(run_dir: str | Path, selector: str, challenges_path: str | Path | N
         told, challenges, records = receipt.read_run(run_dir, challenges_path)
         attempts = {
             task.id: [
-                select(candidates, selector, pair.input)
+                select(candidates, selector, pair.input, records[task.id].views)
                 for candidates, pair in zip(records[task.id].candidates, task.test, strict=True)
             ]
             for task in challenges.tasks

@@ -20,7 +20,6 @@ from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix
 from ttt_core.solve.advance import passed
 from ttt_core.solve.drafts import Drafts
-from ttt_core.solve.feed import context_tokens
 from ttt_core.solve.frontier import Frontier, compacted, start
 from ttt_core.solve.hurry import Pace, hurried
 from ttt_core.solve.levels import Answer, Batch, to_a_pass
@@ -57,11 +56,13 @@ def search(
     on after the deadline for a first answer (both monotonic seconds).
     """
     counts = Counter() if counts is None else counts
-    for part, prefixes in prefix.batches(model, queries, config.batch_tokens, counts, first, kept, None, deadline):
+    for part, prefixes in prefix.batches(
+        model, queries, config.batch_tokens, counts, first, kept, None, deadline, last
+    ):
         if time.monotonic() >= deadline:
             return
         asked = [queries[i] for i in part]
-        room = [min(config.answer_tokens, context_tokens(model) - len(query.prefix)) for query in asked]
+        room = [min(config.answer_tokens, query.room(model)) for query in asked]
         bounds = limits(room, [query.prior for query in asked])
         most = min(config.drafts, CPU_DRAFTS) if model.device.type == "cpu" else config.drafts
         drafts = Drafts(prefixes.logprobs, bounds, model.format.grammar, most)

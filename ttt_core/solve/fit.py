@@ -21,6 +21,7 @@ from ttt_core.errors import is_out_of_memory
 from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers, rate
 from ttt_core.model.packing import packed, target_loss
+from ttt_core.solve.clock import fits, timed
 from ttt_core.solve.feed import Row, autocast, micro_batches, packed_of
 
 SNAPSHOT_STEPS = 16  # a good state is kept every so many steps, to fall back to when the loss stops being finite
@@ -128,13 +129,16 @@ def _steps(model, draw, state: _State, config: AdaptConfig, plan: Plan, times: t
         share, clock = step / config.steps, (time.monotonic() - started) / max(deadline - started, 1e-9)
         if clock > (step + 1) / config.steps:  # the clock counts where time is short, and else changes no digit
             share = clock
+        if step < config.steps and (share >= 1 or not fits(model, "train", tokens_of(rows), deadline)):
+            return OUT_OF_TIME, rows
         if share >= 1:
-            return OUT_OF_TIME if step < config.steps else "", rows
+            return "", rows
         for optimizer, lrs in zip(state.optimizers, state.peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, lrs, strict=True):
                 group["lr"] = peak * rate(config, step, share)
         try:
-            loss = train_step(model, rows, state, config.clip_norm, plan.micro_tokens)
+            with timed(model, "train", tokens_of(rows)):
+                loss = train_step(model, rows, state, config.clip_norm, plan.micro_tokens)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -178,11 +182,16 @@ def train_step(model: LoadedModel, rows: list[Row], state: _State, clip_norm: fl
     return total if is_good or overflowed else math.nan
 
 
+def tokens_of(rows: list[Row]) -> int:
+    """Of all sequences together."""
+    return sum(len(row) for row, _ in rows)
+
+
 def less(plan: Plan, rows: list[Row]) -> Plan | None:
     """The plan to try after `plan` ran out of memory on `rows`; None where nothing is left to give up."""
     parts = micro_batches(rows, plan.micro_tokens)
     if max(map(len, parts)) > 1:
-        largest = max(sum(len(row) for row, _ in part) for part in parts)
+        largest = max(map(tokens_of, parts))
         return dataclasses.replace(plan, micro_tokens=max(1, largest // 2))
     if not plan.checkpoint:
         return dataclasses.replace(plan, checkpoint=True)

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttt_core.arc.encode import Sequence
+from ttt_core.arc.encode import NO_LIMIT, Sequence
 from ttt_core.arc.grammar import Prior
 from ttt_core.errors import ModelError, NonFiniteError
 from ttt_core.model.attention import is_before_ampere
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import cache
 from ttt_core.solve.cache import Place, TreeCache
+from ttt_core.solve.clock import fits, timed
 from ttt_core.solve.feed import autocast, context_tokens
 from ttt_core.solve.trie import Trie
 
@@ -36,7 +37,8 @@ class Query:
     """A prefix after which an answer is expected, the dihedral of its view, and what is known of the answer.
 
     vector: the row of GridLM's task vectors; None at test time, when there is one a dihedral. expected: tokens of the
-    answer to reckon with where time is short. draft: token ids of an answer that may be much like it.
+    answer to reckon with where time is short. draft: token ids of an answer that may be much like it. answer_tokens: of an
+    answer at most, as the grammar is told; the model's context limits it too.
     """
 
     prefix: Sequence
@@ -45,6 +47,11 @@ class Query:
     vector: int | None = None
     expected: int = 0
     draft: np.ndarray | None = None
+    answer_tokens: int = NO_LIMIT
+
+    def room(self, model: LoadedModel) -> int:
+        """Tokens that its answer may have."""
+        return min(self.answer_tokens, context_tokens(model) - len(self.prefix))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +92,14 @@ def batches(
     kept: list | None = None,
     only: Iterable[int] | None = None,
     deadline: float = math.inf,
+    last: float = -math.inf,
 ) -> Iterator[tuple[list[int], Prefixes]]:
     """Indices of `queries`, in order, and their prefixes, at most `batch_tokens` padded tokens at once, on a CPU CPU_READ (at least one query).
 
     A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
     leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
     used instead of reading again; filled where all of them together fit `batch_tokens`. deadline: monotonic seconds, after
-    which nothing is read.
+    which nothing is read, nor what would not end by the later of it and `last`.
     """
     wanted = set(range(len(queries)) if only is None else only)
     for part, prefixes in kept or ():
@@ -106,9 +114,12 @@ def batches(
         order = [i for i in wanted if (i < first) == is_first]
         while order and time.monotonic() < deadline:
             widest = np.maximum.accumulate([len(queries[i].prefix) for i in order])
-            fits = max(1, int((widest * np.arange(1, len(order) + 1) <= at_once).sum()))
-            part, order = order[:fits], order[fits:]
-            prefixes = read(model, [queries[i] for i in part], counts)
+            size = max(1, int((widest * np.arange(1, len(order) + 1) <= at_once).sum()))
+            if not fits(model, "read", size * int(widest[size - 1]), max(deadline, last)):
+                return
+            part, order = order[:size], order[size:]
+            with timed(model, "read", size * int(widest[size - 1])):
+                prefixes = read(model, [queries[i] for i in part], counts)
             if keep:
                 kept.append((part, prefixes))
             yield part, prefixes

@@ -16,7 +16,7 @@ from ttt_core.arc.grammar import limits
 from ttt_core.config import RescoreConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix, trie
-from ttt_core.solve.feed import context_tokens
+from ttt_core.solve.clock import fits, timed
 from ttt_core.solve.prefix import Query
 
 TRIE_TOKENS = 512  # of one trie at most: larger ones share more beginnings, but attention grows with their square
@@ -56,19 +56,19 @@ def score(
 
     NaN where the deadline (monotonic seconds) came first or the model has no room. kept: see `prefix.batches`. known:
     per query log-probs that its search has found, by the bytes of the token ids; they are not computed again. counts:
-    gets the tokens of "score", and "score_unshared", what scoring one by one takes.
+    gets the tokens of "score", and "score_unshared", what scoring one by one takes; and "unscored", answers that had no time.
     """
     counts, known = Counter() if counts is None else counts, known or [{}] * len(queries)
     scores = [
         np.array([got.get(ids.tobytes(), np.nan) for ids in own]) for got, own in zip(known, answers, strict=True)
     ]
     counts["score_unshared"] += sum(len(q.prefix) + len(ids) for q, own in zip(queries, answers) for ids in own)
-    room = [context_tokens(model) - len(query.prefix) for query in queries]
+    room = [query.room(model) for query in queries]
     fitting = [
         [a for a, ids in enumerate(own) if np.isnan(scores[q][a]) and len(ids) <= room[q]]
         for q, own in enumerate(answers)
     ]
-    asked = [q for q, own in enumerate(fitting) if own]
+    asked, counts["unscored"] = [q for q, own in enumerate(fitting) if own], sum(map(len, fitting))
     batches = prefix.batches(model, queries, config.batch_tokens, counts, kept=kept, only=asked, deadline=deadline)
     for part, prefixes in batches:
         work = []  # (query, row of the prefixes, numbers of its answers, their trie)
@@ -82,21 +82,25 @@ def score(
             longest = len(work[0][3])
             size = config.batch_tokens // (int(prefixes.lengths.max()) + longest)
             size = max(1, min(size, CPU_PASS // longest) if model.device.type == "cpu" else size)
+            if not fits(model, "score", size * longest, deadline):
+                break
             now, work = work[:size], work[size:]
             rows, tries = np.array([row for _, row, _, _ in now]), [tree for *_, tree in now]
-            after = prefix.verify(model, prefixes, rows, tries)
+            with timed(model, "score", size * longest):
+                after = prefix.verify(model, prefixes, rows, tries)
             for (q, row, numbers, tree), logprobs in zip(now, after, strict=True):
                 for a, path in zip(numbers, tree.paths, strict=True):
                     ahead = np.concatenate([prefixes.logprobs[row][None], logprobs[path]])  # (T, V), before each token
                     scores[q][a] = _sum(model, queries[q], answers[q][a], ahead, config)
                 counts["score"] += len(tree)
+                counts["unscored"] -= len(numbers)
     return scores
 
 
 def _sum(model: LoadedModel, query: Query, answer: np.ndarray, ahead: np.ndarray, config: RescoreConfig) -> float:
     """The log-prob of an answer, its end included; NaN if renormalised and not allowed."""
     if config.logprobs == "renormalised":
-        bounds = limits([context_tokens(model) - len(query.prefix)] * len(answer), [query.prior] * len(answer))
+        bounds = limits([query.room(model)] * len(answer), [query.prior] * len(answer))
         ahead = prefix.renormalised(
             ahead, model.format.grammar.allowed(trie.states(answer, model.format.grammar), bounds)
         )

@@ -35,7 +35,7 @@ from ttt_core.solve.vote import select
 # By shape and cells: a grid, and its log-prob by view that found it.
 Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]
 
-ANSWER_ROOM = 2  # times the longest demonstrated output: what a query leaves free of a model's context
+ANSWER_ROOM = 2  # times the longest demonstrated output: what a query leaves free of a model's context, if its answer's shape is open
 
 
 def solve_task(
@@ -153,8 +153,9 @@ def answer_tasks(
     records = []
     for n, task in enumerate(tasks):
         own = tuple(candidates[n, index] for index in range(len(task.test)))
-        attempts = tuple(select(c, config.vote.selector, pair.input) for c, pair in zip(own, task.test, strict=True))
-        options = {"attempts": attempts, "candidates": own, "views": tuple(map(str, views[n])), "seconds": seconds}
+        names, selector = tuple(map(str, views[n])), config.vote.selector
+        attempts = tuple(select(c, selector, pair.input, names) for c, pair in zip(own, task.test, strict=True))
+        options = {"attempts": attempts, "candidates": own, "views": names, "seconds": seconds}
         records.append(TaskResult(task.id, "ok", **options, peak_gib=peak_gib, notes=notes))
     return records
 
@@ -182,7 +183,7 @@ def _decode(
     grammar = model.format.grammar
     found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
     greedy = dataclasses.replace(config.decode, search="greedy")
-    last = share_of(deadline, 0.85)
+    last = share_of(deadline, 0.95)  # a lone answer needs no scoring
     for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
         asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
 
@@ -224,7 +225,7 @@ def _rescored(
         known.append({ids.tobytes(): logprob for ids, logprob in zip(answers[-1], found_with[-1], strict=True)})
     scores = {key: np.full((len(own), n_views), np.nan) for key, own in best.items()}
     given = score(model, queries, answers, config.rescore, deadline, kept=kept, known=known, counts=counts)
-    is_cut, cut = time.monotonic() >= deadline, 0
+    is_cut, cut = counts["unscored"] > 0, 0
     for place, values, own in zip(places, given, found_with, strict=True):
         if is_cut and np.isnan(values).any():  # a view scores all or none: what it did not find is below what it found
             values, cut = np.where(np.isnan(own), np.nanmin([*own, np.log(config.decode.floor)]), own), cut + 1
@@ -246,12 +247,13 @@ def _query(model: LoadedModel, task: Task, place: Place, config: DecodeConfig) -
     kinds = {kind: getattr(config, kind) for kind in ("same_shape", "constant_shape", "palette")}
     prior = prior_of(seen, place.index, **kinds)
     longest = max((len(answer_ids(model.format.grammar, pair.output)) for pair in task.train), default=0)
-    room = context_tokens(model) - ANSWER_ROOM * longest
     test_input = seen.test[place.index].input
     draft = answer_ids(model.format.grammar, test_input) if (prior.height, prior.width) == test_input.shape else None
     expected = len(answer_ids(model.format.grammar, np.zeros((prior.height, prior.width)))) if prior.height else longest
+    room = context_tokens(model) - (expected if prior.height else ANSWER_ROOM * longest)
     query = model.format.query(seen, place.index, room)
-    return Query(query, dihedral, prior, vector=8 * place.task + dihedral, expected=expected, draft=draft)
+    options = {"expected": expected, "draft": draft, "answer_tokens": config.answer_tokens}
+    return Query(query, dihedral, prior, vector=8 * place.task + dihedral, **options)
 
 
 def _most_found(found: Found) -> list[tuple[np.ndarray, dict[int, float]]]:

@@ -1,0 +1,25 @@
+"""Whether a long pass would end before a deadline. A worker that is in one when its time is up is killed, with all it has found.
+
+Not here: what a search gives up between its many short passes (`hurry.py`).
+"""
+
+import contextlib
+import time
+from weakref import WeakKeyDictionary
+
+from ttt_core.model.load import LoadedModel
+
+_paces: WeakKeyDictionary = WeakKeyDictionary()  # by model and kind, seconds a token of its last pass
+
+
+def fits(model: LoadedModel, kind: str, tokens: int, deadline: float) -> bool:
+    """Whether a pass over so many tokens would end by the deadline, at the pace of the model's last one of its kind; a first one would."""
+    return time.monotonic() + _paces.get(model, {}).get(kind, 0.0) * tokens < deadline
+
+
+@contextlib.contextmanager
+def timed(model: LoadedModel, kind: str, tokens: int):
+    """What is done within the context is a pass of its kind over so many tokens; it tells the pace of the next."""
+    began = time.monotonic()
+    yield
+    _paces.setdefault(model, {})[kind] = (time.monotonic() - began) / max(1, tokens)
