@@ -25,10 +25,6 @@ class CheckpointError(TTTError):
     """A checkpoint, adapter or record whose contents do not match their checksum or receipt."""
 
 
-class BudgetError(TTTError):
-    """Time or memory that is gone before the work could be done."""
-
-
 class NonFiniteError(TTTError):
     """A loss, gradient or logit that is NaN or infinite."""
 

@@ -82,7 +82,7 @@ def build(kind: str, toy: bool, vocabulary: int, dtype: torch.dtype) -> torch.nn
 
 
 def as_loaded(kind: str, net, dtype: torch.dtype) -> LoadedModel:
-    return LoadedModel(net, FORMATS["grid"] if kind == "grid" else DIGITS, CPU, dtype, torch.float32, "", "")
+    return LoadedModel(net, FORMATS["grid"] if kind == "grid" else DIGITS, CPU, dtype, "", "")
 
 
 def sequences(kind: str, count: int, most: int, shares=SHARES) -> list:

@@ -48,7 +48,7 @@ def trained(tasks, seconds: float, device: str) -> LoadedModel:
     shape = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6}
     config = LlamaConfig(vocab_size=format.vocab_size, bos_token_id=14, eos_token_id=13, **shape)
     net = LlamaForCausalLM(config).to(device)
-    model = LoadedModel(net, format, torch.device(device), torch.bfloat16, torch.float32, path="", sha256="")
+    model = LoadedModel(net, format, torch.device(device), torch.bfloat16, path="", sha256="")
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, betas=(0.9, 0.95))
     began, losses = time.monotonic(), []
     while (left := 1 - (time.monotonic() - began) / seconds) > 0:
@@ -67,4 +67,4 @@ def trained(tasks, seconds: float, device: str) -> LoadedModel:
         losses.append(float(loss.detach()))
     print(f"causal LM: {len(losses)} steps in {seconds:g} s, loss {np.mean(losses[-20:]):.2f} nats a token")
     net.eval().requires_grad_(False)
-    return LoadedModel(net, format, torch.device(device), torch.float32, torch.float32, path="", sha256="")
+    return LoadedModel(net, format, torch.device(device), torch.float32, path="", sha256="")

@@ -42,7 +42,7 @@ def billion(device: str = "cpu") -> dict:
     for p in net.parameters():  # cheap numbers: memory does not depend on them
         p.data.fill_(0.01)
     net.model.rotary_emb = type(net.model.rotary_emb)(config).to(device)
-    model = LoadedModel(net, DIGITS, device, torch.bfloat16, torch.float32, "", "")
+    model = LoadedModel(net, DIGITS, device, torch.bfloat16, "", "")
     figures = {}
     for checkpoint in (False, True):
         guess = estimate_of(model, AdaptConfig(rank=128, steps=1), checkpoint)

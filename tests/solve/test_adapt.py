@@ -72,7 +72,7 @@ def loaded(kind, dtype=torch.float32, layers=2, width=32):
     torch.manual_seed(0)
     net = KINDS[kind](dtype, layers, width).eval()
     format = GridFormat() if kind == "grid" else DIGITS
-    return LoadedModel(net, format, CPU, dtype, adapter_dtype=torch.float32, path="", sha256="")
+    return LoadedModel(net, format, CPU, dtype, path="", sha256="")
 
 
 def a_task(sides=(2, 3, 5), seed=0):

@@ -47,7 +47,7 @@ def loaded(name: str, seed: int = 0, grammar: Grammar = SMALL) -> LoadedModel:
                 parameter.normal_(std=0.25)
     format = GridFormat(grammar=grammar) if name == "grid" else replace(DIGITS, grammar=grammar)
     cpu = torch.device("cpu")
-    return LoadedModel(net, format, cpu, torch.float32, adapter_dtype=torch.float32, path="", sha256="")
+    return LoadedModel(net, format, cpu, torch.float32, path="", sha256="")
 
 
 def flat(name: str, grammar: Grammar = SMALL) -> LoadedModel:

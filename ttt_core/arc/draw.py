@@ -129,6 +129,8 @@ def _frame(ax, title: str, color: str, frame: str | None) -> None:
     for spine in ax.spines.values():
         spine.set_color(frame or _LINE)
         spine.set_linewidth(3 if frame else 0.8)
+        if frame:
+            spine.set_position(("outward", 1.5))  # beside the grid, of which a row may be narrower than the line
         spine.set_zorder(3)
 
 

@@ -38,7 +38,6 @@ class LoadedModel:
     format: Format
     device: torch.device
     dtype: torch.dtype  # of computation (autocast); a causal LM's weights have it too, GridLM's are float32
-    adapter_dtype: torch.dtype  # of LoRA weights and whatever else an optimiser moves
     path: str
     sha256: str  # of the safetensors files, one after the other in order of name
 
@@ -70,7 +69,7 @@ def load_model(
             "put the model's tokenizer.json beside it, or give the format it was trained with"
         )
     net = net.to(where).eval()
-    return LoadedModel(net, chosen, where, compute, torch.float32, str(path), sha256_of_weights(path))
+    return LoadedModel(net, chosen, where, compute, str(path), sha256_of_weights(path))
 
 
 def check_directory(path: Path) -> dict:
