@@ -101,14 +101,14 @@ display(Markdown(evaluation.table(rows)))
 
 # %% [markdown]
 # ## Near misses
-# Unsolved outputs of the right shape; wrong cells are red in the last column.
+# Unsolved outputs that were answered in the right shape; wrong cells are red in the last column.
 
 # %%
 chosen = {task.id: task for task in puzzle.select_tasks(puzzle.read_challenges(challenges), str(tasks) or None)}
 if missed := evaluation.near_misses(rows):
     display(figures.near_misses(missed, chosen, truths))
 else:
-    print("none of the right shape")
+    print("all outputs are solved" if all(row.solved for row in rows) else "none that was answered in the right shape")
 
 # %% [markdown]
 # ## Attempts, the first 20 tasks of those that were reached

@@ -87,7 +87,7 @@ figures.curve(adaptation.losses, "loss, nats a token")
 
 # %% [markdown]
 # ## Search: the candidates as a tree
-# A fork is the cell at which candidates part; squares show the colour that each branch puts there.
+# A fork is the cell at which candidates part; squares show the colour that each branch puts there, a white one the end of a row or grid.
 
 # %%
 result = solve_task(loaded, puzzled, options, seed=seed, deadline=time.monotonic() + budget_s / 2)
@@ -97,7 +97,7 @@ figures.search_tree(candidates, loaded.format, truth)
 
 # %% [markdown]
 # ## Every candidate under every view
-# Log-probabilities; a dot marks the views whose own search found the candidate. Below, the most probable one as the views show it.
+# Log-probabilities; a dot marks the views whose own search found the candidate, a dash those that had no time for it. Below, the most probable one as the views show it.
 
 # %%
 figures.candidates_by_view(candidates, result.views)
