@@ -60,7 +60,9 @@ def main(
         owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
         shipped = Path(model) if model and Path(model).is_dir() else None
         if model and not shipped and not re.fullmatch(SOURCES["model_sources"][0], model):
-            raise InputError(f"--model {model}: no such folder here, and no {SOURCES['model_sources'][1]}; give one of the two")
+            raise InputError(
+                f"--model {model}: no such folder here, and no {SOURCES['model_sources'][1]}; give one of the two"
+            )
         require_preset(shipped or bundled(), profile)
         stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}

@@ -165,6 +165,8 @@ def test_cuda_profile(capability, expected, monkeypatch):
 def test_cpu_profile(native, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
     assert compute_dtype(torch.device("cpu")) == expected
+    with pytest.warns(UserWarning, match="a CPU has no products in it"):
+        assert compute_dtype(torch.device("cpu"), "float16") == expected
 
 
 def refuses(path, message, error=ModelError, **options):

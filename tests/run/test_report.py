@@ -52,7 +52,9 @@ def test_a_challenge_file_that_was_replaced_costs_no_record(finished):
     told = json.loads((finished / "challenges.json").read_text())
     (finished / "challenges.json").write_text(json.dumps({"other": told["a"]}))
     for read in (write_report, lambda run_dir: outcomes(run_dir, {})):
-        with pytest.raises(InputError, match="challenges.json: is not what .*/run was made from; name that file by --challenges"):
+        with pytest.raises(
+            InputError, match="challenges.json: is not what .*/run was made from; name that file by --challenges"
+        ):
             read(finished / "run")
     assert {path.name for path in (finished / "run/tasks").iterdir()} == {"a.json", "b.json"}
 

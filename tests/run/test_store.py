@@ -151,7 +151,10 @@ def test_a_disk_without_locks_is_not_called_another_process(run_dir, monkeypatch
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(store.fcntl, "flock", unable)
-    with pytest.raises(InputError, match="cannot be locked .No locks available.; give one on another disk"), store.locked(run_dir):
+    with (
+        pytest.raises(InputError, match="cannot be locked .No locks available.; give one on another disk"),
+        store.locked(run_dir),
+    ):
         pass
 
 

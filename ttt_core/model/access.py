@@ -18,7 +18,8 @@ TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")  # in this order: the environment, th
 FILES = ["*.safetensors", "*.json"]  # weights, index, config, tokenizer; never code, never pickles
 BUNDLED = ("kaggle_dataset/model", "model")  # beside `ttt_core`, in a clone and in the Kaggle dataset
 _UNREACHABLE = (
-    "no such folder here, not in the hub's cache, and the hub is out of reach ({}); give a folder, or download it with a network first"
+    "no such folder here, not in the hub's cache, and the hub is out of reach ({}); "
+    "give a folder, or download it with a network first"
 )
 PUBLIC = {  # ungated models of a like size, billions of parameters
     "openai-community/gpt2": 0.12,
@@ -44,7 +45,9 @@ def resolve(model: str, *, fallback: bool = False, environ: Mapping[str, str] = 
     """
     if Path(model).is_dir():
         if not (Path(model) / "config.json").is_file():
-            raise ModelError(f"model {model!r}: has no config.json; give the folder of a model, such as kaggle_dataset/model")
+            raise ModelError(
+                f"model {model!r}: has no config.json; give the folder of a model, such as kaggle_dataset/model"
+            )
         return Access(Path(model))
     if not is_id(model):
         raise ModelError(

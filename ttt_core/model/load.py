@@ -9,6 +9,7 @@ format.vocab_size, input embedding (V, D), output head (V, D).
 
 import hashlib
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,11 +94,13 @@ def check_directory(path: Path) -> dict:
 
 
 def compute_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float16 on CUDA (T4, P100) and float32 elsewhere."""
+    """bfloat16 where the hardware multiplies in it, else float16 on CUDA (T4, P100) and float32 elsewhere; never float16 on a CPU."""
     if name != "auto":
         if name not in DTYPES:
             raise InputError(f"dtype {name}: choose auto, {', '.join(DTYPES)}")
-        return DTYPES[name]
+        if device.type != "cpu" or name != "float16":
+            return DTYPES[name]
+        warnings.warn("dtype float16: a CPU has no products in it; what `auto` takes is taken", stacklevel=3)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     # torch has no public name for this in 2.10; without AVX-512 BF16 bfloat16 products are emulated and slow.

@@ -36,7 +36,9 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
     workers: on the CPU, where `spec` does not say.
     """
     if not (match := SPEC.fullmatch(spec)):
-        raise InputError(f"devices {spec}: give auto, cpu, cpu:N with N from 1 to 99, cuda, cuda:0,1 or ray://HOST:PORT")
+        raise InputError(
+            f"devices {spec}: give auto, cpu, cpu:N with N from 1 to 99, cuda, cuda:0,1 or ray://HOST:PORT"
+        )
     if spec.startswith("ray://"):
         return ()
     gpus = visible_gpus(environ) if spec == "auto" else ()

@@ -44,7 +44,8 @@ def outcomes(run_dir: str | Path, truths: Mapping[str, Sequence[np.ndarray]]) ->
     for task_id in (task for task in told["tasks"] if task in truths):
         record = records.get(task_id)
         for index, truth in enumerate(truths[task_id]):
-            answer = (answers[task_id] * len(truths[task_id]))[index]  # of a task that cannot be read one, a placeholder
+            # A task that cannot be read has one answer, a placeholder.
+            answer = (answers[task_id] * len(truths[task_id]))[index]
             grids = [np.array(answer[name], np.uint8) for name in submission.ATTEMPTS]
             best = max(grids, key=lambda grid: share_right(grid, truth))
             candidates = record.candidates[index] if record and record.candidates else ()

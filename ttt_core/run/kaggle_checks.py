@@ -80,14 +80,20 @@ def profile_faults(profile: dict) -> list[str]:
     if not re.fullmatch(r"auto|cuda(:\d+(,\d+)*)?", spec):
         faults.append(f"profile devices {spec!r}: give auto, cuda or cuda:0,1")
     if profile.get("inputs", MOUNTED) != MOUNTED:
-        faults.append(f"profile inputs {profile['inputs']!r}: Kaggle mounts what is attached in {MOUNTED}; leave it out")
+        faults.append(
+            f"profile inputs {profile['inputs']!r}: Kaggle mounts what is attached in {MOUNTED}; leave it out"
+        )
     if profile.get("solutions"):
         faults.append(f"profile solutions {profile['solutions']!r}: Kaggle shows none; leave it out")
     if (model := str(profile.get("model") or "")) and not model.startswith(f"{MOUNTED}/"):
-        faults.append(f"profile model {model!r}: the rerun has no internet; ship it by --model, or give its folder in {MOUNTED}")
+        faults.append(
+            f"profile model {model!r}: the rerun has no internet; ship it by --model, or give its folder in {MOUNTED}"
+        )
     rehearsed, seconds = str(profile.get("rehearsal_tasks", "3")), profile.get("rehearsal_budget_s", 600)
     if not re.fullmatch(r"[1-9][0-9]?|[0-9a-f]{8}(,[0-9a-f]{8})*", rehearsed):
-        faults.append(f"profile rehearsal_tasks {rehearsed!r}: give how many tasks a commit run solves, 1 to 99, or their ids")
+        faults.append(
+            f"profile rehearsal_tasks {rehearsed!r}: give how many tasks a commit run solves, 1 to 99, or their ids"
+        )
     if not (isinstance(seconds, int | float) and seconds > 0):
         faults.append(f"profile rehearsal_budget_s {seconds!r}: give the seconds of a commit run")
     if profile.get("run_dir") != WORKING:

@@ -46,7 +46,9 @@ def required(run_dir: Path) -> dict:
     """The receipt in `run_dir`; InputError if there is none, or not a whole one."""
     if (told := read(run_dir)) is None:
         raise InputError(f"run folder {run_dir}: holds no {NAME}; give the --out folder of a `solve`")
-    if missing := [name for name in ("challenges", "model", "versions", "budget", "counts", "stopped") if name not in told]:
+    if missing := [
+        name for name in ("challenges", "model", "versions", "budget", "counts", "stopped") if name not in told
+    ]:
         raise InputError(f"{run_dir / NAME}: lacks {', '.join(missing)}; run the same `solve` again")
     return told
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ttt_core.arc import metric, submission
 from ttt_core.arc.draw import COLORS
-from ttt_core.arc.result import Candidate, TaskResult
+from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Task
 from ttt_core.errors import InputError
 from ttt_core.run import receipt, store
