@@ -13,7 +13,10 @@ _paces: WeakKeyDictionary = WeakKeyDictionary()  # by model and kind, seconds a 
 
 
 def fits(model: LoadedModel, kind: str, tokens: int, deadline: float) -> bool:
-    """Whether a pass over so many tokens would end by the deadline, at the pace of the model's last one of its kind; a first one would."""
+    """Whether a pass over so many tokens would end by the deadline, at the pace of the model's last one of its kind.
+
+    The first two would: the first one is slow, for it loads kernels and takes memory, and tells nothing of the others.
+    """
     return time.monotonic() + _paces.get(model, {}).get(kind, 0.0) * tokens < deadline
 
 
@@ -22,4 +25,5 @@ def timed(model: LoadedModel, kind: str, tokens: int):
     """What is done within the context is a pass of its kind over so many tokens; it tells the pace of the next."""
     began = time.monotonic()
     yield
-    _paces.setdefault(model, {})[kind] = (time.monotonic() - began) / max(1, tokens)
+    paces = _paces.setdefault(model, {})
+    paces[kind] = (time.monotonic() - began) / max(1, tokens) if kind in paces else 0.0
