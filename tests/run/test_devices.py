@@ -70,7 +70,6 @@ def test_workers_of_a_small_model_are_as_many_as_cores_tasks_and_memory_allow(
     assert devices.cpu_workers(tmp_path, tasks) == workers
 
 
-@pytest.mark.parametrize(("told", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 3), ("", 3)])
 def test_one_worker_in_a_container_has_no_more_threads_than_it_may_use(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(host, "cores", lambda: 2)
@@ -79,6 +78,7 @@ def test_one_worker_in_a_container_has_no_more_threads_than_it_may_use(monkeypat
     assert places("cpu", {}, 1)[0].environ == {}
 
 
+@pytest.mark.parametrize(("told", "cores"), [("150000 100000", 2), ("20000 100000", 1), ("max 100000", 3), ("", 3)])
 def test_a_containers_limit_counts(told, cores, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     (tmp_path / "cpu.max").write_text(told)

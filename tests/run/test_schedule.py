@@ -173,6 +173,12 @@ def test_time_left_goes_to_tasks_in_doubt_the_least_probable_first():
     assert len(got) == 4  # less than a first turn took is left: no second one
 
 
+def test_further_passes_are_few_and_whole_rather_than_many_and_cut():
+    needs = dict.fromkeys("abcd", 5.0)
+    got, end = simulate(schedule(needs), needs, 45, doubts=dict.fromkeys("abcd", 1.0))  # 25 s left, a share is 6.25
+    assert [seconds for _, number, seconds in got if number == 2] == [10.0, 10.0] and end == 40
+
+
 def test_every_task_has_one_turn_whatever_fails():
     rng = np.random.default_rng(0)
     costs = {f"t{i}": float(rng.lognormal()) for i in range(300)}

@@ -21,6 +21,7 @@ BACKWARD = 3  # a training step costs as much as three forward passes over its t
 SEARCHED, SCORED = 15, 10
 MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
 SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
+AGAIN = 2  # times what its cost says, beside that of the first turn, a further one may take: with a low floor branches are many
 CUT = 0.9  # a task that used so much of its seconds was cut short by them
 
 
@@ -103,7 +104,7 @@ class Schedule:
 
     def has_turn(self, left_s: float) -> bool:
         """Whether a free device would get something to do; drops the further turns that no longer fit."""
-        while self.doubted and not self.unbegun() and self.doubted[0][3] > left_s:
+        while self.doubted and not self.unbegun() and self._again_s(*self.doubted[0][2:]) > left_s:
             self.further_left -= self.further_costs[heapq.heappop(self.doubted)[2]]
         return left_s > 0 and bool(self.unbegun() or self.doubted)
 
@@ -152,7 +153,12 @@ class Schedule:
         tokens = self.further_costs[task_id]
         seconds = share * tokens / self.further_left
         self.further_left -= tokens
-        return Turn(task_id, number, False, max(used_s, self._limited(seconds, tokens, left_s)), tokens)
+        whole_s = AGAIN * self._again_s(task_id, used_s)  # with less it would be cut, and lost
+        return Turn(task_id, number, False, min(left_s, max(whole_s, self._limited(seconds, tokens, left_s))), tokens)
+
+    def _again_s(self, task_id: str, used_s: float) -> float:
+        """Seconds of a further turn, by its cost, of a task that has used so many a turn."""
+        return used_s * self.further_costs[task_id] / self.costs[task_id]
 
     def _limited(self, seconds: float, tokens: float, left_s: float) -> float:
         expected = self.pace.expected_s(tokens)
