@@ -212,8 +212,9 @@ def test_a_folder_is_one_training_s_at_a_time(data, tmp_path):
 def test_a_signal_ends_a_training_once_its_step_is_saved(data, tmp_path, number):
     options = {"save_every_s": 1e6, "piece_s": 1e6}
     code = f"""
-import os
+import os, signal
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
 from ttt_core.model import pretrain as p
 from ttt_core.model.pretrain_config import PretrainConfig
 step = p.step
