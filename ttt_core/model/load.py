@@ -94,7 +94,10 @@ def check_directory(path: Path) -> dict:
 
 
 def compute_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float16 on CUDA (T4, P100) and float32 elsewhere; never float16 on a CPU."""
+    """bfloat16 where the hardware multiplies in it, else float16 on CUDA (T4, P100) and float32 elsewhere.
+
+    name: another choice, one of DTYPES; float16 on a CPU is none.
+    """
     if name != "auto":
         if name not in DTYPES:
             raise InputError(f"dtype {name}: choose auto, {', '.join(DTYPES)}")

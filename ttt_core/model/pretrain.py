@@ -155,7 +155,10 @@ def make_net(
 
 
 def train(run: Training, progress: dict, began: float, caught: Sequence[str] = ()) -> None:
-    """The loop: from `progress` to the end of the budget or piece, or until a signal is `caught`; saves model, checkpoint and log as it goes."""
+    """The loop: from `progress` to the end of the budget or piece, or until a signal is `caught`.
+
+    Saves model, checkpoint and log as it goes.
+    """
     config, place, out = run.config, run.place, run.out
     started = began - progress["seconds"]
     model = callable_of(run.net, config, place)
@@ -197,8 +200,7 @@ def train(run: Training, progress: dict, began: float, caught: Sequence[str] = (
         if progress["step"] > first + 1 or not config.compile:  # the first one compiles
             recent_s.append(time.perf_counter() - waited)
         ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
-        share = 1.0 if caught else spent(config, progress, reserve_s + ahead_s, began)
-        share = place.agree(share)
+        share = place.agree(1.0 if caught else spent(config, progress, reserve_s + ahead_s, began))
         if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
             stretch["loss"] = place.total(stretch["loss"]) / place.size
             muon, _ = run.optimizers

@@ -119,10 +119,7 @@ def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, 
     wide = passes.wider(work.config)
     costs = {task_id: cost(task, work.config) for task_id, task in work.tasks.items()}
     further_costs = {task_id: cost(task, wide) for task_id, task in work.tasks.items()}
-    records = {task_id: work.records[task_id] for task_id in work.tasks if task_id in work.records}
-    status = {task_id: "" for task_id in work.tasks} | {
-        task_id: "failed" if record.is_empty else record.status for task_id, record in records.items()
-    }
+    status = {task_id: _status(work.records.get(task_id)) for task_id in work.tasks}
     fresh = [task_id for task_id, ended in status.items() if not ended]
     together = shared_turns(fresh, costs, devices) if work.config.adapt.method == "none" else {}
     costs |= {name: sum(costs[task_id] for task_id in ids) for name, ids in together.items()}
@@ -132,6 +129,11 @@ def scheduled(work: Work, devices: int) -> tuple[Schedule, dict[str, tuple[str, 
         if ended == "ok":
             _doubt(work, schedule, work.records[task_id])
     return schedule, together
+
+
+def _status(record: TaskResult | None) -> str:
+    """Of a record at the start of a run; one without a candidate is as good as failed, "" is none."""
+    return "" if record is None else "failed" if record.is_empty else record.status
 
 
 def shared_turns(ids: list[str], costs: Mapping[str, float], devices: int) -> dict[str, tuple[str, ...]]:

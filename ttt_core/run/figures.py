@@ -18,6 +18,7 @@ from ttt_core.arc.encode import Format, answer_ids
 from ttt_core.arc.result import Candidate
 from ttt_core.arc.tasks import Task
 from ttt_core.run.evaluation import Outcome
+from ttt_core.run.passes import mean_logprob
 
 SHOWN = 8  # views or candidates in a row
 LEAST_SPAN = 5.0  # nats of a colour scale at least: smaller differences are none
@@ -79,7 +80,7 @@ def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray
     if not candidates:
         return _nothing()
     shown = sorted(candidates, key=lambda c: answer_ids(form.grammar, c.grid).tolist())
-    best = sorted(shown, key=_mean, reverse=True)[:SHOWN]
+    best = sorted(shown, key=mean_logprob, reverse=True)[:SHOWN]
     shown = [c for c in shown if any(c is b for b in best)]
     answers = [answer_ids(form.grammar, c.grid).tolist() for c in shown]
     figure = Figure(figsize=(11, 0.6 + 0.9 * len(shown)), layout="constrained", facecolor="white")
@@ -95,7 +96,7 @@ def search_tree(candidates: Sequence[Candidate], form: Format, truth: np.ndarray
         picture = OffsetImage(RGB[candidate.grid], zoom=44 / max(candidate.grid.shape), interpolation="nearest")
         ax.add_artist(AnnotationBbox(picture, (1.12 * depth, y), frameon=False))
         found = len(candidate.found_in)
-        told = f"p = {math.exp(_mean(candidate)):.2g}, in {found} view{'s' * (found != 1)}"
+        told = f"p = {math.exp(mean_logprob(candidate)):.2g}, in {found} view{'s' * (found != 1)}"
         color = RIGHT if is_right else PLAIN
         ax.text(1.2 * depth, y, told + (", right" if is_right else ""), va="center", fontsize=9, color=color)
     return figure
@@ -126,10 +127,13 @@ def _fork(ax, form: Format, answers: list[list[int]], rows: list[int], start: in
 
 
 def candidates_by_view(candidates: Sequence[Candidate], names: Sequence[str]) -> Figure:
-    """Log-probability of the most probable candidates under every scoring view; a dot where a view found it, a dash where it had no time."""
+    """Log-probability of the most probable candidates under every scoring view.
+
+    A dot stands where a view found the candidate, a dash where it had no time for it.
+    """
     if not candidates:
         return _nothing()
-    shown = sorted(candidates, key=_mean, reverse=True)[:SHOWN]
+    shown = sorted(candidates, key=mean_logprob, reverse=True)[:SHOWN]
     scores = np.array([c.logprobs for c in shown], float)  # (candidates, N)
     figure = Figure(figsize=(12, max(2.6, 1.2 + 0.5 * len(shown))), layout="constrained", facecolor="white")
     ax = figure.subplots()
@@ -153,7 +157,7 @@ def best_seen(candidates: Sequence[Candidate], augmentations: Sequence[augment.A
     """The most probable candidate as the first views show it, with its log-probability there."""
     if not candidates:
         return _nothing()
-    best, shown = max(candidates, key=_mean), augmentations[:SHOWN]
+    best, shown = max(candidates, key=mean_logprob), augmentations[:SHOWN]
     figure, axes = _panels(1, len(shown))
     for ax, augmentation, score in zip(axes[0], shown, best.logprobs, strict=False):
         draw_grid(ax, augment.apply(augmentation, best.grid), f"{augmentation}\n{score:.2f} nats")
@@ -165,11 +169,6 @@ def _nothing(told: str = "the search found no candidate in its time") -> Figure:
     figure.add_axes((0, 0, 1, 1)).set_axis_off()  # notebooks show no figure without axes
     figure.text(0.02, 0.5, told, va="center", color=PLAIN)
     return figure
-
-
-def _mean(candidate: Candidate) -> float:
-    scored = [value for value in candidate.logprobs if not math.isnan(value)]
-    return sum(scored) / len(scored) if scored else -math.inf
 
 
 def _panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:

@@ -21,7 +21,7 @@ BACKWARD = 3  # a training step costs as much as three forward passes over its t
 SEARCHED, SCORED = 15, 10
 MEASURED = 3  # turns that must have ended before their pace counts; as many of the cheapest tasks come first
 SLACK = 4  # times its expected seconds a task may take; a hung one is gone then, whatever time is left
-AGAIN = 2  # times what its cost says, beside that of the first turn, a further one may take: with a low floor branches are many
+AGAIN = 2  # times what its cost says that a further turn may take: with a low floor branches are many
 CUT = 0.9  # a task that used so much of its seconds was cut short by them
 
 

@@ -1,12 +1,13 @@
 """Choosing two attempts from candidates: short, named, pure scoring functions. numpy only.
 
 A selector gives each candidate a score from all candidates of the test input; the two highest are submitted.
-`Candidate.logprobs` are per scoring view, NaN where a view did not score it; `found_in` are decoding views. `dihedrals` are those of
-the decoding views; without them view i has i % 8, as `augment.draw_views` draws them.
+`Candidate.logprobs` are per scoring view, NaN where a view did not score it; `found_in` are decoding views, of which i
+has dihedral i % 8, as `augment.draw_views` draws them.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,32 +16,32 @@ from ttt_core.arc.submission import PLACEHOLDER
 from ttt_core.errors import InputError
 
 
-def sum_logprob(candidates: Sequence[Candidate], dihedrals: Sequence[int] = ()) -> list[float]:
+def sum_logprob(candidates: Sequence[Candidate]) -> list[float]:
     """Sum of log-probs over the scoring views: a product of experts. A view that did not score counts the mean."""
     return [len(c.logprobs) * _mean(c) for c in candidates]
 
 
-def count_minus_nll(candidates: Sequence[Candidate], dihedrals: Sequence[int] = ()) -> list[float]:
+def count_minus_nll(candidates: Sequence[Candidate]) -> list[float]:
     """In how many views the candidate was found, minus its mean negative log-prob."""
     return [len(c.found_in) + _mean(c) for c in candidates]
 
 
-def majority(candidates: Sequence[Candidate], dihedrals: Sequence[int] = ()) -> list[float]:
+def majority(candidates: Sequence[Candidate]) -> list[float]:
     """In how many views the candidate was found; ties by mean log-prob."""
     return [len(c.found_in) + np.exp(_mean(c)) / 2 for c in candidates]
 
 
-def hierarchical(candidates: Sequence[Candidate], dihedrals: Sequence[int] = ()) -> list[float]:
-    """Votes within each dihedral first, then one vote a dihedral; ties by mean log-prob."""
+def hierarchical(candidates: Sequence[Candidate]) -> list[float]:
+    """Votes within each dihedral first (views i and i + 8 share one), then one vote a dihedral; ties by mean log-prob."""
     score = [0.5 * np.exp(_mean(c)) for c in candidates]
     for dihedral in range(8):
-        votes = [sum((dihedrals[v] if dihedrals else v % 8) == dihedral for v in c.found_in) for c in candidates]
+        votes = [sum(view % 8 == dihedral for view in c.found_in) for c in candidates]
         for i, n in enumerate(votes):
             score[i] += n > 0 and n == max(votes)
     return [float(s) for s in score]
 
 
-SELECTORS: dict[str, Callable[[Sequence[Candidate], Sequence[int]], list[float]]] = {
+SELECTORS: dict[str, Callable[[Sequence[Candidate]], list[float]]] = {
     "sum_logprob": sum_logprob,
     "count_minus_nll": count_minus_nll,
     "majority": majority,
@@ -49,10 +50,15 @@ SELECTORS: dict[str, Callable[[Sequence[Candidate], Sequence[int]], list[float]]
 
 
 def rank(candidates: Sequence[Candidate], selector: str, views: Sequence[str] = ()) -> list[Candidate]:
-    """Best first; equal scores by grid bytes, so that the order of discovery does not matter. views: as a record names them, "d3 c0192837465"."""
+    """Best first; equal scores by grid bytes, so that the order of discovery does not matter.
+
+    views: names of the decoding views as a record has them, "d3 c0192837465", where their dihedrals may stand in another order.
+    """
     if selector not in SELECTORS:
         raise InputError(f"unknown selector {selector}: choose one of {', '.join(SELECTORS)}")
-    scores = SELECTORS[selector](candidates, [_dihedral(view, i) for i, view in enumerate(views)])
+    dihedrals = [_dihedral(view, number) for number, view in enumerate(views)]
+    seen = [replace(c, found_in=tuple(dihedrals[v] for v in c.found_in)) for c in candidates] if views else candidates
+    scores = SELECTORS[selector](seen)
     keys = [(-s, c.grid.shape, c.grid.tobytes()) for s, c in zip(scores, candidates, strict=True)]
     return [candidates[i] for i in sorted(range(len(keys)), key=keys.__getitem__)]
 
@@ -60,7 +66,7 @@ def rank(candidates: Sequence[Candidate], selector: str, views: Sequence[str] = 
 def select(
     candidates: Sequence[Candidate], selector: str, test_input: np.ndarray, views: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two different grids: the best two candidates (see `rank`); where there are too few, the test input, then the placeholder."""
+    """Two different grids: the best two candidates; where there are too few, the test input, then the placeholder."""
     grids = [c.grid for c in rank(candidates, selector, views)] + [test_input, np.array(PLACEHOLDER, np.uint8)]
     grids += [np.ones((2, 2), np.uint8)]  # differs from the placeholder, should the test input be equal to it
     first = grids[0]
