@@ -61,7 +61,7 @@ class Place:
         told = {file.stem: json.loads(file.read_text())["result"] for file in files}
         for record in told.values():
             record.pop("seconds"), record.pop("peak_gib")
-            record["notes"] = {k: v for k, v in record["notes"].items() if k in ("passes", "smaller", "second")}
+            record["notes"] = {k: v for k, v in record["notes"].items() if k in ("passes", "smaller", "second", "lost")}
         return told
 
     def receipt(self, name="run") -> dict:

@@ -56,7 +56,9 @@ def solve_one(task, config, seed, beat):
     act = acts().get(task.id, "")
     skipped = ("once " in act and config.decode.views < usual) or (" when wide" in act and config.decode.views <= usual)
     if act and not skipped:
-        ACTIONS[act.removeprefix("once ").removesuffix(" when wide")](task)
+        if act.endswith(" in scoring"):
+            beat("rescore", [answer(task, seed, config.decode.views)])
+        ACTIONS[act.removeprefix("once ").removesuffix(" when wide").removesuffix(" in scoring")](task)
     time.sleep(float(os.environ.get("TASK_S", "0")))
     return answer(task, seed, config.decode.views)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes import running
+from ttt_core.config import Config, SecondConfig
 from ttt_core.run.supervise import Limits
 
 HERE = Path(__file__).parent
@@ -72,6 +73,19 @@ def test_a_second_system_failure_costs_the_task(place, others, fault):
     summary = place.run({"b": fault})
     assert SYSTEM[fault] in summary.outcomes["b"]["reason"] and (summary.ok, summary.failed) == (3, 1)
     assert {name: place.records()[name] for name in "acd"} == {name: expected[name] for name in "acd"}
+
+
+@pytest.mark.parametrize("fault", ["sleep", "kill", "memory", "raise"])
+def test_a_fault_after_the_search_costs_no_answer(place, others, fault):
+    expected = undisturbed(place, others)
+    config = Config(second=SecondConfig(passes=1))
+    summary = place.run(
+        {"b": f"{fault} in scoring"}, config=config, limits=Limits(task_s=0.1, grace_s=0.1), budget_s=12.0
+    )
+    records = place.records()
+    lost = records["b"]["notes"].pop("lost")
+    assert (summary.ok, summary.failed) == (4, 0) and (ALONE | SYSTEM)[fault].replace("adapt", "rescore") in lost
+    assert records == expected
 
 
 NAIVE = """

@@ -120,6 +120,23 @@ def test_a_flat_model_still_gives_candidates(model, task):
     assert len(solve_task(model, task, config, seed=0).candidates[0]) > 0
 
 
+def test_what_the_search_has_found_is_told_before_it_is_scored(model, task):
+    beats = []
+    config = preset("grid", ["adapt.steps=4", "decode.views=8", "decode.search=greedy"])
+    result = solve_task(model, task, config, seed=0, beat=lambda stage, so_far=(): beats.append((stage, list(so_far))))
+    stages, so_far = zip(*beats, strict=True)
+    assert stages == ("adapt", "decode", "rescore") and so_far[:2] == ([], [])
+    [told] = so_far[2]
+    grids = [c.grid.tobytes() for c in told.candidates[0]]
+    assert grids == [c.grid.tobytes() for c in result.candidates[0]] and len(grids) > 1
+    assert told.was_cut and told.notes["cut_views"] > 0 and "cut_views" not in result.notes
+    assert told.notes["steps"] == 4 and told.seconds["adapt"] == result.seconds["adapt"]
+    for before, after in zip(told.candidates[0], result.candidates[0], strict=True):
+        own = list(before.found_in)
+        assert np.allclose(np.array(before.logprobs)[own], np.array(after.logprobs)[own], atol=1e-4)
+    assert told.attempts[0][0].tobytes() in grids
+
+
 def test_early_stopping_takes_the_steps_that_the_trial_says(model, task, monkeypatch):
     from ttt_core.solve import stop
     from ttt_core.solve.task import adapted_to

@@ -49,5 +49,6 @@ class TaskResult:
 
     @property
     def was_cut(self) -> bool:
-        """Whether the clock ended its adaptation, search or scoring, so that more time may bring more."""
-        return OUT_OF_TIME in (self.notes.get("ended") or "") or bool(self.notes.get("cut_views")) or self.is_empty
+        """Whether the clock or its worker's death ended its adaptation, search or scoring, so that more time may bring more."""
+        is_short = OUT_OF_TIME in (self.notes.get("ended") or "") or bool(self.notes.get("cut_views"))
+        return is_short or "lost" in self.notes or self.is_empty

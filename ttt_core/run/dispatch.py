@@ -199,12 +199,14 @@ def _ended(work: Work, state: _State, name: str, turn: Turn, outcome: Outcome, u
 def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told: dict, is_system: bool) -> None:
     """Keep what a turn brought for a task, or give the task the turn that follows from it. told: notes on the turn."""
     used_s = told["used_s"]
+    if "lost" in result.notes:
+        work.say(f"{result.task_id}: {result.notes['lost']}; what it had found until then counts")
     if turn.number > 1:
         record = _further(work, work.records[result.task_id], result, told)
         _doubt(work, state.schedule, record)
     else:
         record = dataclasses.replace(result, notes=result.notes | told | ({"smaller": True} if turn.smaller else {}))
-        if is_system and not turn.smaller:
+        if is_system and record.status != "ok" and not turn.smaller:
             work.say(f"{turn.task_id}: {result.reason}; once more with a smaller profile")
             state.schedule.retry(turn, told["device"])
             return

@@ -24,7 +24,10 @@ REAP_S = 10.0  # a killed child that has not ended by then hangs in the kernel, 
 
 @dataclass(frozen=True)
 class Reply:
-    """kind: "ready", "result" or "failed" as the child said; "lost" if it died, "late" past its limit; "stopped" by a signal."""
+    """kind: "ready", "result" or "failed" as the child said; "lost" if it died, "late" past its limit; "stopped" by a signal.
+
+    body: what it said; where it failed, died or was late, `results` are those of its last beat that had any.
+    """
 
     kind: str
     reason: str = ""
@@ -75,24 +78,26 @@ def wait(worker: Worker, stage: str, limit_s: float, kill_at: float, stopped: Ca
     """
     poll = select.poll()
     poll.register(worker.process.stdout, select.POLLIN)
+    so_far: dict = {}
     while True:
         told = take_line(worker.received)
         if told is None:
             if stopped():
                 return Reply("stopped")
             if time.monotonic() >= kill_at:
-                return Reply("late", f"{stage}: over its limit of {limit_s:.3g} s; the worker was killed")
+                return Reply("late", f"{stage}: over its limit of {limit_s:.3g} s; the worker was killed", so_far)
             ended = worker.process.poll() is not None  # asked before reading: what it wrote last still counts
             chunk = os.read(worker.process.stdout.fileno(), 1 << 16) if poll.poll(POLL_S * 1000) else None
             worker.received.extend(chunk or b"")
             if chunk == b"" or (ended and not chunk):
-                return Reply("lost", f"{stage}: {_how_it_ended(worker.process)}")
+                return Reply("lost", f"{stage}: {_how_it_ended(worker.process)}", so_far)
             continue
         try:
             message = json.loads(told)
             if message["kind"] != "beat":
-                return Reply(message["kind"], message.get("reason", ""), message)
+                return Reply(message["kind"], message.get("reason", ""), so_far | message)
             stage = str(message["stage"])
+            so_far = {"results": message["results"]} if message.get("results") else so_far
         except (ValueError, KeyError, TypeError):
             return Reply("lost", f"{stage}: the worker sent {told[:40]!r}, which is no message; it was killed")
         beat(stage)

@@ -116,15 +116,21 @@ class Device:
 
 
 def _outcome(reply: process.Reply, tasks: tuple[Task, ...]) -> Outcome:
+    """What a reply says of each task; where the worker did not end well, what it had found until then is the result."""
     if reply.kind == "stopped":
         return Outcome("stopped")
-    if reply.kind == "result":
+    is_alive = reply.kind == "result"
+    if is_alive or "results" in reply.body:
         try:
             told = zip(reply.body.get("results", ()), tasks, strict=True)
             results = tuple(result_from_dict(values, task.id, len(task.test)) for values, task in told)
-            return Outcome("result", results=results, is_alive=True)
         except (CheckpointError, TypeError, ValueError) as error:  # the last two: not a list, or not as long
             return Outcome.failed(tasks, f"worker: {error}", is_system=False)
+        if not is_alive:
+            results = tuple(
+                dataclasses.replace(result, notes=result.notes | {"lost": reply.reason}) for result in results
+            )
+        return Outcome("result", results=results, is_system=reply.is_system, is_alive=is_alive)
     trace = {"traceback": reply.body["traceback"]} if "traceback" in reply.body else {}
     return Outcome.failed(tasks, reply.reason, reply.is_system, trace)
 

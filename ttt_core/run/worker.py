@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ttt_core.arc.result import TaskResult
@@ -28,8 +28,10 @@ from ttt_core.run.store import result_to_dict
 
 SOLVER = "ttt_core.run.worker:load_solver"
 
+# Called as each stage begins, with its name and the records that stand if it does not end: none, or one a task.
+Beat = Callable[..., None]
 # (tasks, config, seed, deadline, beat) -> the records of the tasks
-Solver = Callable[[list[Task], Config, int, float, Callable[[str], None]], list[TaskResult]]
+Solver = Callable[[list[Task], Config, int, float, Beat], list[TaskResult]]
 
 
 def load_solver(model: str, device: str, config: Config, adapters: str | None = None) -> Solver:
@@ -76,9 +78,9 @@ def main() -> None:
     while serving:
         request, stage = inbox.get(), ["load" if solve is None else "solve"]
 
-        def beat(name: str, stage=stage):
+        def beat(name: str, so_far: Sequence[TaskResult] = (), stage=stage):
             stage[0] = name
-            write_all(reply, line({"kind": "beat", "stage": name}))
+            write_all(reply, line({"kind": "beat", "stage": name, "results": list(map(result_to_dict, so_far))}))
 
         try:
             if solve is None:
@@ -101,7 +103,7 @@ def _load(setup: dict) -> Solver:
     return load(setup["model"], setup["device"], from_dict(setup["config"]), **kept)
 
 
-def _solve(solve: Solver, request: dict, beat: Callable[[str], None]) -> list[dict]:
+def _solve(solve: Solver, request: dict, beat: Beat) -> list[dict]:
     deadline = time.monotonic() + request["seconds"]
     tasks, config = [task_from_dict(task) for task in request["tasks"]], from_dict(request["config"])
     return [result_to_dict(result) for result in solve(tasks, config, request["seed"], deadline, beat)]

@@ -6,6 +6,7 @@ Time is a deadline in time.monotonic() seconds, checked inside every stage.
 
 import contextlib
 import dataclasses
+import math
 import resource
 import time
 from collections import Counter
@@ -34,6 +35,8 @@ from ttt_core.solve.vote import select
 
 # By shape and cells: a grid, and its log-prob by view that found it.
 Found = dict[bytes, tuple[np.ndarray, dict[int, float]]]
+# Called as each stage begins, with its name and, once there are any, the records that stand if it does not end.
+Beat = Callable[..., None]
 
 ANSWER_ROOM = 2  # times the longest demonstrated output: what a query leaves free of a model's context, if its answer's shape is open
 
@@ -45,21 +48,27 @@ def solve_task(
     *,
     seed: int,
     deadline: float = float("inf"),
-    beat: Callable[[str], None] = lambda stage: None,
+    beat: Beat = lambda stage, so_far=(): None,
     adapters: Path | None = None,
 ) -> TaskResult:
     """The record of `task`: candidates found in all views, scored under all views, and two attempts per test input.
 
-    The same (model, task, config, seed) gives the same record wherever the deadline does not cut in. `beat` is called
-    with the name of each stage as it begins. adapters: the folder in which each task's adaptation has its own.
+    The same (model, task, config, seed) gives the same record wherever the deadline does not cut in.
+    adapters: the folder in which each task's adaptation has its own.
     """
     clock = time.monotonic()
     beat("adapt")
     with adapted_to(model, task, config.adapt, seed, deadline, adapters) as notes:
-        adapt_s = time.monotonic() - clock
-        [result] = answer_tasks(model, [task], config, seed, deadline, beat)
-    seconds = {"adapt": round(adapt_s, 3), **result.seconds}
-    return dataclasses.replace(result, seconds=seconds, notes=notes | result.notes)
+        adapt_s = round(time.monotonic() - clock, 3)
+
+        def whole(result: TaskResult) -> TaskResult:
+            return dataclasses.replace(result, seconds={"adapt": adapt_s, **result.seconds}, notes=notes | result.notes)
+
+        def answers_beat(stage: str, so_far: Sequence[TaskResult] = ()) -> None:
+            beat(stage, list(map(whole, so_far)))
+
+        [result] = answer_tasks(model, [task], config, seed, deadline, answers_beat)
+        return whole(result)
 
 
 @contextlib.contextmanager
@@ -91,7 +100,7 @@ def solve_tasks(
     *,
     seed: int,
     deadline: float = float("inf"),
-    beat: Callable[[str], None] = lambda stage: None,
+    beat: Beat = lambda stage, so_far=(): None,
 ) -> list[TaskResult]:
     """The records of `tasks`, whose views go through the model together, in batches of config.decode.batch_tokens.
 
@@ -127,7 +136,7 @@ class Place:
 
 
 def answer_tasks(
-    model: LoadedModel, tasks: Sequence[Task], config: Config, seed: int, deadline: float, beat: Callable[[str], None]
+    model: LoadedModel, tasks: Sequence[Task], config: Config, seed: int, deadline: float, beat: Beat
 ) -> list[TaskResult]:
     """The records of tasks that the model is ready for: GridLM's task vectors are eight of each, one a dihedral."""
     views = [augment.draw_views(t, config.decode.views, augment.task_rng(seed, t.id, "views")) for t in tasks]
@@ -142,9 +151,18 @@ def answer_tasks(
     with for_inference(model):
         found = _decode(model, places, queries, config, deadline, kept, counts)
         decoded = time.monotonic()
-        beat("rescore")
-        candidates, cut = _rescored(model, places, queries, found, config, deadline, kept, counts)
-    seconds = {"decode": decoded - clock, "rescore": time.monotonic() - decoded}
+        seconds = {"decode": decoded - clock}
+        unscored = _rescored(model, places, queries, found, config, -math.inf, [], Counter())
+        beat("rescore", _records(tasks, views, config, *unscored, seconds, counts))
+        scored = _rescored(model, places, queries, found, config, deadline, kept, counts)
+    seconds |= {"rescore": time.monotonic() - decoded}
+    return _records(tasks, views, config, *scored, seconds, counts)
+
+
+def _records(
+    tasks: Sequence[Task], views: list, config: Config, candidates: dict, cut: int, seconds: dict, counts: Counter
+) -> list[TaskResult]:
+    """candidates, cut: what `_rescored` gives. views: of each task. seconds: of all tasks together."""
     seconds = {stage: round(took / len(tasks), 3) for stage, took in seconds.items()}
     notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)} | ({"cut_views": cut} if cut else {})
     if len(tasks) > 1:
