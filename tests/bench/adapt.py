@@ -238,9 +238,9 @@ def child(kind: str, who: str, what: str, toy: bool, sequence_count: int = 64) -
     }
 
 
-def asked(kind: str, who: str, what: str, options: list[str]) -> dict:
-    """`child` in a process of its own."""
-    line = [sys.executable, __file__, "--child", f"{kind} {who} {what}", *options]
+def asked(kind: str, who: str, whats: tuple[str, ...], options: list[str]) -> list[dict]:
+    """`child` of one thing after the other, in a process of its own."""
+    line = [sys.executable, __file__, "--child", f"{kind} {who} {','.join(whats)}", *options]
     done = subprocess.run(line, env=os.environ, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -255,7 +255,8 @@ def main(
     if shared:
         torch.set_num_threads(1)
     if child_of:
-        print(json.dumps(child(*child_of.split(), toy, count)))
+        kind, who, whats = child_of.split()
+        print(json.dumps([child(kind, who, what, toy, count) for what in whats.split(",")]))
         return
     options = [*(["--toy"] if toy else []), *(["--shared"] if shared else []), "--count", str(count)]
     figures = {
@@ -270,9 +271,8 @@ def main(
     for kind in STOCK:
         by = {}
         for who in ("ours", "peft"):
-            by[who] = {**asked(kind, who, "speed", options), **asked(kind, who, "memory", options)}
-            by[who]["float32"] = asked(kind, who, "loss", options)["losses"]
-            one = by[who]
+            speed, weighed, float32 = asked(kind, who, ("speed", "memory", "loss"), options)
+            by[who] = one = {**speed, **weighed, "float32": float32["losses"]}
             print(
                 f"{kind:6} {who:5} {one['tokens_per_s']:9.0f} {one['seconds']:8.1f} {one['peak'] / 2**20:8.0f} "
                 f"{one['rss'] / 2**20:7.0f} {one['utilisation']:11.2f}", flush=True,
@@ -282,14 +282,14 @@ def main(
         ratios.append(by["ours"]["peak"] / by["peft"]["peak"])
         gaps.append(max(abs(a / b - 1) for a, b in zip(by["ours"]["float32"], by["peft"]["float32"], strict=True)))
         print(f"{kind:6} speedup {speedups[-1]:.2f}, memory {ratios[-1]:.2f}, loss gap {gaps[-1]:.5f}", flush=True)
-    task = asked("gpt2", "ours", "task", options) | asked("gpt2", "ours", "task_memory", options)
+    timed, weighed = asked("gpt2", "ours", ("task", "task_memory"), options)
     figures |= {
         "speedup_vs_peft_trainer": min(speedups),
         "memory_ratio": max(ratios),
         "utilisation_135m": figures["llama"]["ours"]["utilisation"],
         "loss_gap": max(gaps),
-        "gpt2_task_s": task["seconds"],
-        "gpt2_task_mb": task["beyond_weights"] / 1e6,
+        "gpt2_task_s": timed["seconds"],
+        "gpt2_task_mb": weighed["beyond_weights"] / 1e6,
     }
     for name in (
         "speedup_vs_peft_trainer",

@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from ttt_core.model import attention
+from ttt_core.model import attention, blocks
 from ttt_core.model.attention import Run
 
 RUNS = {
@@ -33,16 +33,21 @@ def outcomes(name, groups, width, *functions, dtype=torch.float32):
     return results, inputs
 
 
+@pytest.mark.parametrize("together", [0, blocks.TOGETHER])  # each run by itself; all padded
 @pytest.mark.parametrize("groups", [1, 4])
 @pytest.mark.parametrize("name", RUNS)
-def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, monkeypatch):
-    monkeypatch.setattr(attention, "BLOCK", 4)
+def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, together, monkeypatch):
+    blocks.parts.cache_clear()
+    monkeypatch.setattr(blocks, "BLOCK", 4)
+    monkeypatch.setattr(blocks, "TOGETHER", together)
+    assert len(blocks.parts(RUNS[name], torch.float32)) == (1 if together else len(RUNS[name]))
     results, inputs = outcomes(name, groups, 8, (attention.attention, "cpu"), (attention.fused, "cpu"))
     for ours, theirs in zip(*results, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
     blind = tuple(Run(r.count, r.length, 0, r.first) for r in RUNS[name])
     if any(r.inputs > r.first for r in RUNS[name]):  # answers see all inputs either way
         assert not torch.allclose(attention.attention(*inputs, blind, 0.3), results[1][0], atol=1e-3)
+    blocks.parts.cache_clear()
 
 
 def kernel_by_hand(q, k, v, q_ends, k_ends, q_most, k_most, *, scale, window_size=(-1, -1)):

@@ -1,6 +1,6 @@
 """Attention over packed rows: each sequence by itself, a grid pair's inputs in both directions, all else causally.
 
-By plain products in blocks on CPU, by torch's kernels on a GPU. Not here: who calls it (`packing.py`, `rows.py`).
+By torch's kernels on a GPU, by plain products on a CPU (`blocks.py`). Not here: who calls it (`packing.py`, `rows.py`).
 
 Shapes: S tokens of a packed row, Q of them queries, H query heads, G key heads (H a multiple of G), d head dimension.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 128  # query rows whose scores are held at once: they stay in the cache of a CPU core
+from ttt_core.model.blocks import BlockAttention
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: flo
     bfloat16 the fused kernel of torch 2.13 takes 8.2 ms for 9 heads of 512 tokens on one core, these take 2.5 ms.
     """
     if not q.is_cuda:
-        return _Attention.apply(q, k, v, runs, scale)
+        return BlockAttention.apply(q, k, v, runs, scale)
     is_fit = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 256 and q.shape[-1] % 8 == 0
     return varlen(q, k, v, runs, scale) if is_fit and has_varlen(q.device) else fused(q, k, v, runs, scale)
 
@@ -178,53 +178,6 @@ def _repeated(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
-class _Attention(torch.autograd.Function):
-    """Scores are made block by block, forward and again backward; saved are q, k, v, the result, row maxima and sums."""
-
-    @staticmethod
-    def forward(ctx, q, k, v, runs, scale):
-        k, v = k.to(q.dtype), v.to(q.dtype)
-        out, norms = torch.empty_like(q, memory_format=torch.contiguous_format), []
-        for run, rows, keys in _slices(runs):
-            Q = _queries(q[rows], run, k.shape[1]) * scale  # (nG, H/G, R, d)
-            K, V = _keys(k[keys], run), _keys(v[keys], run)  # (nG, T, d)
-            O, top, total = torch.empty_like(Q), Q.new_empty(Q.shape[:3]), Q.new_empty(Q.shape[:3], dtype=torch.float)
-            for a, b, seen, is_causal in _blocks(run):
-                P = _scores(Q, K, a, b, seen, is_causal)  # (nG, H/G * (b - a), seen)
-                most = P.amax(-1, keepdim=True)
-                P.sub_(most).exp_()
-                sums = P.sum(-1, keepdim=True, dtype=torch.float)
-                O[:, :, a:b] = ((P @ V[:, :seen]) / sums).unflatten(1, (-1, b - a))
-                top[:, :, a:b] = most.unflatten(1, (-1, b - a)).squeeze(-1)
-                total[:, :, a:b] = sums.unflatten(1, (-1, b - a)).squeeze(-1)
-            out[rows] = _tokens(O, run)
-            norms += [top, total]
-        ctx.save_for_backward(q, k, v, out, *norms)
-        ctx.runs, ctx.scale = runs, scale
-        return out
-
-    @staticmethod
-    def backward(ctx, grad):
-        q, k, v, out, *norms = ctx.saved_tensors
-        dq, dk, dv = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v))
-        for number, (run, rows, keys) in enumerate(_slices(ctx.runs)):
-            top, total = norms[2 * number], norms[2 * number + 1]
-            Q, O, dO = (_queries(x[rows], run, k.shape[1]) for x in (q, out, grad))
-            Q, K, V = Q * ctx.scale, _keys(k[keys], run), _keys(v[keys], run)
-            dO = (dO / total.unsqueeze(-1)).to(Q.dtype)  # so that P below need not be divided by its sums
-            dQ, dK, dV = torch.empty_like(Q), torch.zeros_like(K), torch.zeros_like(V)
-            for a, b, seen, is_causal in _blocks(run):
-                g = dO[:, :, a:b].flatten(1, 2)
-                mean = (g * O[:, :, a:b].flatten(1, 2)).sum(-1, keepdim=True)
-                P = _scores(Q, K, a, b, seen, is_causal).sub_(top[:, :, a:b].flatten(1, 2).unsqueeze(-1)).exp_()
-                dV[:, :seen] += P.mT @ g
-                dS = (g @ V[:, :seen].mT).sub_(mean).mul_(P)
-                dK[:, :seen] += dS.mT @ Q[:, :, a:b].flatten(1, 2)
-                dQ[:, :, a:b] = (dS @ K[:, :seen]).unflatten(1, (-1, b - a))
-            dq[rows], dk[keys], dv[keys] = _tokens(dQ.mul_(ctx.scale), run), _tokens(dK, run), _tokens(dV, run)
-        return dq, dk, dv, None, None
-
-
 def _slices(runs):
     """Each run with where its queries and its keys are."""
     query = key = 0
@@ -232,41 +185,6 @@ def _slices(runs):
         rows, keys = (slice(at, at + run.count * n) for at, n in ((query, run.queries), (key, run.length)))
         yield run, rows, keys
         query, key = rows.stop, keys.stop
-
-
-def _blocks(run: Run):
-    """(first query, last query + 1, keys they may see, whether the last of these keys are masked) of one sequence."""
-    first = run.first
-    for a in range(first, run.inputs, BLOCK):
-        yield a - first, min(a + BLOCK, run.inputs) - first, run.inputs, False
-    for a in range(max(first, run.inputs), run.length, BLOCK):
-        b = min(a + BLOCK, run.length)
-        yield a - first, b - first, b, True
-
-
-def _scores(Q: Tensor, K: Tensor, a: int, b: int, seen: int, is_causal: bool) -> Tensor:
-    scores = Q[:, :, a:b].flatten(1, 2) @ K[:, :seen].mT  # (nG, H/G * (b - a), seen)
-    if is_causal:
-        later = scores.new_full((b - a, b - a), float("-inf")).triu_(1)  # added: filling takes 5 times as long
-        scores.unflatten(1, (-1, b - a))[..., a - b :].add_(later)
-    return scores
-
-
-def _queries(x: Tensor, run: Run, groups: int) -> Tensor:
-    """(nR, H, d) to (nG, H/G, R, d), contiguous."""
-    x = x.view(run.count, run.queries, groups, -1, x.shape[-1]).permute(0, 2, 3, 1, 4)
-    return x.reshape(-1, *x.shape[2:])
-
-
-def _keys(x: Tensor, run: Run) -> Tensor:
-    """(nT, G, d) to (nG, T, d), contiguous."""
-    return x.view(run.count, run.length, *x.shape[1:]).transpose(1, 2).reshape(-1, run.length, x.shape[-1])
-
-
-def _tokens(x: Tensor, run: Run) -> Tensor:
-    """The inverse of `_queries` and `_keys`: to (nR, H, d) or (nT, G, d)."""
-    x = x.view(run.count, -1, *x.shape[-2:]).transpose(1, 2)
-    return x.reshape(-1, *x.shape[-2:])
 
 
 def _allowed(run: Run, device) -> Tensor:
