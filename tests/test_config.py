@@ -15,11 +15,11 @@ PUBLISHED = {  # as the teams give them
     "nvarc": """adapt.method=lora adapt.rank=256 adapt.alpha=32 adapt.rslora=true adapt.lr=5e-5 adapt.embedding_lr=5e-5
         adapt.decay=cosine adapt.warmup=0.1 adapt.steps=128 adapt.batch_tokens=1 decode.search=dfs decode.views=16
         decode.floor=0.2 rescore.views=8 vote.selector=count_minus_nll model.format=qwen-chat""",
-    "architects": """adapt.method=lora adapt.rank=32 adapt.alpha=16 adapt.lr=1e-4 adapt.embedding_lr=1e-5 adapt.steps=64
-        adapt.batch_tokens=1 decode.search=dfs decode.views=16 decode.floor=0.09 rescore.views=16
+    "architects": """adapt.method=lora adapt.rank=32 adapt.alpha=16 adapt.rslora=true adapt.lr=1e-4 adapt.embedding_lr=1e-5
+        adapt.decay=cosine adapt.warmup=0.5 adapt.steps=64 adapt.batch_tokens=1 adapt.batch_sequences=1 decode.search=dfs decode.views=16 decode.floor=0.09 rescore.views=16
         vote.selector=sum_logprob model.format=io-letters""",
-    "marc": """adapt.method=lora adapt.targets=leave_two_out adapt.rank=128 adapt.alpha=16 adapt.lr=5e-5 adapt.steps=500
-        adapt.sequences=250 adapt.batch_tokens=1 decode.search=greedy vote.selector=hierarchical""",
+    "marc": """adapt.method=lora adapt.targets=leave_two_out adapt.rank=128 adapt.alpha=16 adapt.lr=5e-5 adapt.steps=250
+        adapt.sequences=250 adapt.batch_tokens=1 adapt.batch_sequences=2 adapt.decay=cosine decode.search=greedy vote.selector=hierarchical""",
 }
 
 

@@ -76,7 +76,7 @@ GOLDEN = {
     "digits": "<bos>I12\n34\nO56\nEI7\nO8\n9\nEI0\nO",
     "qwen-chat": "<|im_start|>user\n12\n34<|im_end|><|im_start|>assistant\n56<|im_end|>"
     "<|im_start|>user\n7<|im_end|><|im_start|>assistant\n8\n9<|im_end|><|im_start|>user\n0<|im_end|><|im_start|>assistant\n",
-    "io-letters": "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz"
+    "io-letters": "<bos>ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz"
     "I12\n34\n+/-=O56\n<eos>I7\n+/-=O8\n9\n<eos>I0\n+/-=O",
 }
 
@@ -103,5 +103,8 @@ def test_targets_name_which_demonstrations_are_left_out(targets, contexts):
     sequences = form.training(Task("t", pairs, ()), targets)
     shown = [text(form, sequence).count("I") - 1 for sequence in sequences]
     assert sorted(shown, reverse=True) == sorted(contexts, reverse=True)
+    asked = [len(set(sequence.labels) & set(range(10))) for sequence in sequences]  # outputs that are targets
+    several = [max(1, n) for n in shown] if targets in ("leave_two_out", "all_outputs") else None
+    assert several is None or asked == several
     queried = [int(text(form, sequence)[-3]) - 5 for sequence in sequences if targets.startswith("leave")]
     assert all(queried.count(i) == len(queried) / 3 for i in range(3))

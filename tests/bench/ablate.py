@@ -127,8 +127,11 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Measure what the file lacks, and print a row an arm."""
     keep_memory()
-    model = load_model(options.model)
     arms = {name: preset(options.preset, told.split()) for name, _, told in (a.partition("=") for a in options.arm)}
+    if len({arm.model for arm in arms.values()}) > 1:
+        raise InputError("arms differ in model.*: the model is loaded once for all; run them one after the other")
+    given = next(iter(arms.values())).model
+    model = load_model(options.model, dtype=given.dtype, format=None if given.format == "auto" else given.format)
     tasks = select_tasks(read_challenges(options.data / f"arc-agi_{options.split}_challenges.json"), options.tasks)
     truths = metric.read_solutions(options.data / f"arc-agi_{options.split}_solutions.json")
     lines = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []

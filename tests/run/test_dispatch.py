@@ -95,6 +95,19 @@ def test_a_further_pass_whose_scoring_was_cut_changes_no_whole_one(first, second
     assert {record.notes["passes"] for record in plan.records.values()} == {2}
 
 
+def test_a_task_that_finds_no_room_to_be_adapted_is_told_of():
+    plan, _, said = work()
+    notes = {"t03": "out of memory: 16 of 13 GiB", "t04": OUT_OF_TIME, "t05": ""}
+
+    def noted(name, job):
+        [result] = answer(job).results
+        result = dataclasses.replace(result, notes={"steps": 0, "ended": notes.get(result.task_id, "")})
+        return Outcome("result", results=(result,), is_alive=True)
+
+    assert solve_all(plan, Backend(["x"], noted)) == ""
+    assert said == ["t03: not adapted, out of memory: 16 of 13 GiB"]
+
+
 def test_a_device_that_fails_seven_starts_is_retired_and_the_others_go_on():
     plan, kept, said = work()
     dead, ready = Outcome("dead", "load: no"), Outcome("ready", is_alive=True)

@@ -25,6 +25,7 @@ def test_profiles_change_the_work_and_not_the_method(name):
     assert wide.adapt.lr * wide.adapt.steps == pytest.approx(config.adapt.lr * config.adapt.steps)
     assert wide.decode.floor < config.decode.floor and small.decode.batch_tokens < config.decode.batch_tokens
     assert {c.adapt.method for c in (wide, small)} == {config.adapt.method}
+    assert small.adapt.memory_share == config.adapt.memory_share / 2
 
 
 def record(*candidates, **changes):

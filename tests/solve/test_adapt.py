@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ from ttt_core.solve.feed import (
     lengths_of,
     micro_batches,
     packed_of,
+    step_rows,
     stream,
     target_logits,
 )
@@ -543,7 +545,49 @@ def test_without_room_for_the_estimate_the_task_goes_on_unadapted(monkeypatch):
 
     monkeypatch.setattr(adapt, "estimate_of", full)
     with adapted(loaded("linear"), a_task(), AdaptConfig(), task_rng(0, "a"), float("inf")) as adaptation:
-        assert adaptation.steps == 0 and adaptation.note == fit.OUT_OF_MEMORY
+        assert adaptation.steps == 0 and adaptation.note == f"{fit.OUT_OF_MEMORY}: could not create a primitive"
+
+
+def test_where_what_is_trained_finds_no_room_nothing_is_taken_and_the_task_goes_on_unadapted():
+    model = loaded("linear")
+    config = AdaptConfig(method="full", max_memory_gib=1e-4, steps=2)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 0 and adaptation.plan is None
+        assert "alone take" in adaptation.note and "of 0.0001 GiB; lower adapt.rank" in adaptation.note
+        assert not any(p.requires_grad for p in model.net.parameters())
+
+
+@pytest.mark.parametrize("place", ["lora.wrap", "fit._keep", "fit.make_optimizers"])
+def test_memory_that_ends_before_the_first_step_leaves_the_task_unadapted(place, monkeypatch):
+    model, config = loaded("linear"), AdaptConfig(steps=2, rank=4, batch_tokens=200)
+    before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
+    adapt.estimate_of(model, dataclasses.replace(config, steps=1), False)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    module, name = place.split(".")
+    monkeypatch.setattr({"lora": lora, "fit": fit}[module], name, full)
+    with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
+        assert adaptation.steps == 0 and adaptation.note.startswith(f"{fit.OUT_OF_MEMORY}: CUDA out of memory")
+        assert not lora.adapter_layers(model.net)
+    after = dict(model.net.named_parameters())
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_step_has_at_least_so_many_sequences():
+    model, task = loaded("linear"), a_task()
+    for tokens, sequences, counts in ((1, 1, {1}), (1, 3, {3}), (1000, 3, set(range(3, 99)))):
+        steps = itertools.islice(step_rows(stream(model, task, AdaptConfig(), task_rng(0, "a")), tokens, sequences), 6)
+        assert {len(step) for step in steps} <= counts
+
+
+def test_a_model_whose_own_logits_overflow_is_refused():
+    net = loaded("linear").net
+    with torch.no_grad():
+        net.get_output_embeddings().weight.fill_(float("inf"))
+    with pytest.raises(ModelError, match="not finite in float32; take model.dtype=float32"):
+        packing.refuse_unequal(net, torch.float32)
 
 
 def test_float16_scales_its_loss_and_survives_an_overflow(monkeypatch):

@@ -48,6 +48,30 @@ def test_a_stopped_adaptation_goes_on_and_a_whole_one_is_not_repeated(kind, meth
         lora.remove(model.net)
 
 
+def test_a_trials_verdict_does_not_begin_an_adaptation_anew(tmp_path):
+    from dataclasses import replace
+
+    model, early = loaded("conv1d"), replace(LORA, early_stop=True)
+    done, _ = train(model, tmp_path, replace(early, steps=4))
+    again, _ = train(model, tmp_path, replace(early, steps=6))
+    assert (done.steps, again.steps, len(again.losses)) == (4, 6, 2)
+
+
+def test_an_adaptation_that_has_diverged_is_set_aside(tmp_path):
+    from dataclasses import replace
+
+    model = loaded("conv1d")
+    with adapted(model, a_task(), LORA, task_rng(0, "a"), 1e18, lambda step, loss: step == 2, tmp_path):
+        parameters = [p for p in model.net.parameters() if p.requires_grad]
+        own = json.loads((tmp_path / "last" / "state.json").read_text())["identity"]
+        with torch.no_grad():
+            parameters[0].fill_(float("nan"))
+        for name in ("last", "best"):
+            saved.save(tmp_path, name, model.net, parameters, saved.Saved(4, 0.1), own)
+    again, left = train(model, tmp_path, replace(LORA))
+    assert "has diverged; set aside as last.broken-1" in again.note and again.steps == 6 == len(again.losses)
+
+
 def lora_name(model):
     return next(name for name, _ in model.net.named_parameters() if name.endswith("lora_B"))
 

@@ -113,3 +113,31 @@ def test_a_trial_counts_steps_and_too_few_demonstrations_have_none(monkeypatch):
     assert found.steps == 12 and [c.step for c in found.checks] == [2, 4, 6, 8, 10, 12]
     assert stop.with_steps(config, found).steps == 12 and stop.with_steps(config, None).steps == 32
     assert stop.trial(model, a_task(sides=(2, 3)), config, task_rng(0, "t"), float("inf")) is None
+    known = dataclasses.replace(a_task(), id=model.net.config.task_ids[0])  # its vector has learnt the one held out too
+    assert stop.trial(model, known, config, task_rng(0, "t"), float("inf")) is None
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.6, 100_000), (600.0, 4)])
+def test_a_trial_that_the_clock_ends_says_nothing_of_the_steps(seconds, steps, monkeypatch):
+    monkeypatch.setattr(stop, "check", lambda model, asked, step: Check(step, 1 / step, False))
+    config = AdaptConfig(method="full", steps=steps, batch_tokens=100, lr=1e-4)
+    found = stop.trial(loaded("grid"), a_task(), config, task_rng(0, "t"), time.monotonic() + seconds)
+    assert found.steps == steps
+
+
+def test_the_trial_permutes_colours_where_the_adaptation_does():
+    pairs = tuple(Pair(pair.input, pair.input) for pair in a_task().train)
+    others = Task("t", pairs, pairs[:1])
+    rows = [
+        [
+            question.row[0].ids.tolist()
+            for question in stop.questions(loaded("linear"), others, task_rng(0, "t"), permutes)
+        ]
+        for permutes in (True, False)
+    ]
+    assert rows[0][0] == rows[1][0] and rows[0][1] != rows[1][1]
+    assert sorted(rows[1][0]) == sorted(rows[1][1]), "the same cells, elsewhere"
+
+
+def test_a_check_that_is_not_a_number_is_not_the_best():
+    assert first_verdict(seen([float("nan"), 3, 2, 1, 0.5, 0.4, 0.3, 0.2])) == 80

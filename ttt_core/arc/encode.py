@@ -100,7 +100,8 @@ class TextFormat:
 
     For any causal LM. opening, before_input, before_output: token ids. targets, of `training`: "all_outputs" is one
     sequence whose targets are all outputs but the first; "leave_one_out" makes each demonstration the query once, after
-    all others; "leave_two_out" also drops one more of the others each time, where three are left; "both" is the first two.
+    all others; "leave_two_out" also drops one more of the others each time, where three are left, and has as targets
+    all outputs but each sequence's first; "both" is the first two.
     """
 
     name: str
@@ -121,9 +122,10 @@ class TextFormat:
             shown = self._fitting(pairs, max_tokens)
             sequences.append(self._sequence(shown, range(1, len(shown)) if len(shown) > 1 else [0]))
         if targets != "all_outputs":
-            sequences += [self._left_out(pairs, max_tokens, i) for i in range(n)]
-        if targets == "leave_two_out" and n >= 3:
-            sequences += [self._left_out(pairs, max_tokens, i, j) for i in range(n) for j in range(n) if j != i]
+            dropped = [(i,) for i in range(n)]
+            if targets == "leave_two_out" and n >= 3:
+                dropped += [(i, j) for i in range(n) for j in range(n) if j != i]
+            sequences += [self._left_out(pairs, max_tokens, left, targets == "leave_two_out") for left in dropped]
         return [sequence for sequence in sequences if len(sequence) <= max_tokens]
 
     def query(self, task: Task, test_index: int, max_tokens: int = NO_LIMIT) -> Sequence:
@@ -132,10 +134,12 @@ class TextFormat:
     def positions(self, prefix_length: np.ndarray, step: int, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
         return prefix_length + step
 
-    def _left_out(self, pairs: list[Pair], max_tokens: int, query: int, dropped: int | None = None) -> Sequence:
-        shown = [pair for i, pair in enumerate(pairs) if i not in (query, dropped)]
-        shown = self._fitting([*shown, pairs[query]], max_tokens)
-        return self._sequence(shown, [len(shown) - 1])
+    def _left_out(self, pairs: list[Pair], max_tokens: int, left: tuple[int, ...], all_outputs: bool) -> Sequence:
+        """The first of those `left` out asked after the pairs that are not among them."""
+        shown = [pair for i, pair in enumerate(pairs) if i not in left]
+        shown = self._fitting([*shown, pairs[left[0]]], max_tokens)
+        last = len(shown) - 1
+        return self._sequence(shown, range(min(1, last), last + 1) if all_outputs else [last])
 
     def _fitting(self, pairs: list[Pair], max_tokens: int) -> list[Pair]:
         """The last of `pairs` that make a sequence of at most max_tokens, at least the very last."""
@@ -181,13 +185,13 @@ QWEN_CHAT = TextFormat(
     before_output=(12, 11, 14, 10),
 )
 
-# A learned alphabet first, then I rows, "+/-=O", rows, end of text: public checkpoints of about 64 tokens.
+# The beginning and a learned alphabet, then I rows, "+/-=O", rows, end of text: public checkpoints of about 64 tokens.
 LETTERS = tuple("ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyz")
 IO_LETTERS = TextFormat(
     name="io-letters",
-    symbols=CELLS + ("\n", "I", "O", "+", "/", "-", "=", "<eos>") + LETTERS,
-    grammar=Grammar(vocab_size=18 + len(LETTERS), row_end=10, end=17),
-    opening=tuple(range(18, 18 + len(LETTERS))),
+    symbols=CELLS + ("\n", "I", "O", "+", "/", "-", "=", "<eos>", "<bos>") + LETTERS,
+    grammar=Grammar(vocab_size=19 + len(LETTERS), row_end=10, end=17),
+    opening=tuple(range(18, 19 + len(LETTERS))),
     before_input=(11,),
     before_output=(13, 14, 15, 16, 12),
 )

@@ -158,7 +158,10 @@ def refuse_unequal(net: nn.Module, dtype: torch.dtype) -> None:
             if is_out_of_memory(error):
                 raise
             fault = " ".join(str(error).split())
-    if not fault and own.isfinite().all():
+    if not own.isfinite().all():
+        told = str(dtype).removeprefix("torch.")
+        raise ModelError(f"model {type(net).__name__}: its logits are not finite in {told}; take model.dtype=float32")
+    if not fault:
         own, ours = (logits.float() - logits.float().mean(-1, keepdim=True) for logits in (own, ours))
         gap = float((ours - own).norm() / own.norm())
         fault = f"packed logits differ by {gap:.2f} from its own" if not gap <= MAX_GAP else ""

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ttt_core.arc.result import TaskResult
+from ttt_core.arc.result import OUT_OF_TIME, TaskResult
 from ttt_core.arc.tasks import Task
 from ttt_core.config import Config
 from ttt_core.run import passes
@@ -201,6 +201,8 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
     used_s = told["used_s"]
     if "lost" in result.notes:
         work.say(f"{result.task_id}: {result.notes['lost']}; what it had found until then counts")
+    if (ended := result.notes.get("ended")) and not result.notes.get("steps") and OUT_OF_TIME not in ended:
+        work.say(f"{result.task_id}: not adapted, {ended}")
     if turn.number > 1:
         record = _further(work, work.records[result.task_id], result, told)
         _doubt(work, state.schedule, record)

@@ -12,7 +12,7 @@ from ttt_core.config import Config, SecondConfig
 
 
 def smaller(config: Config) -> Config:
-    """A profile of about a quarter of the memory and half of the time, for a retry after a system failure."""
+    """A profile of half of the memory at most, and less of the time, for a retry after a system failure."""
 
     def part(value: int, divisor: int) -> int:
         return max(1, value // divisor)
@@ -20,7 +20,12 @@ def smaller(config: Config) -> Config:
     adapt, decode, rescore = config.adapt, config.decode, config.rescore
     return dataclasses.replace(
         config,
-        adapt=dataclasses.replace(adapt, batch_tokens=part(adapt.batch_tokens, 4)),
+        adapt=dataclasses.replace(
+            adapt,
+            batch_tokens=part(adapt.batch_tokens, 4),
+            max_memory_gib=adapt.max_memory_gib / 2,
+            memory_share=adapt.memory_share / 2,
+        ),
         decode=dataclasses.replace(
             decode,
             views=part(decode.views, 2),
@@ -39,8 +44,8 @@ def smaller(config: Config) -> Config:
 def wider(config: Config) -> Config:
     """The profile of further passes: more views, more steps, a lower floor.
 
-    The rate falls as the steps rise: their product decides how far the weights move, and further only learns the
-    demonstrations by heart (kaggle_dataset/model/ABLATIONS.md).
+    The layers' rate falls as the steps rise: their product decides how far the weights move, and further only learns the
+    demonstrations by heart (kaggle_dataset/model/ABLATIONS.md). Rates of vectors and embeddings stay, as they were measured.
     """
     second, adapt, decode = config.second, config.adapt, config.decode
     return dataclasses.replace(

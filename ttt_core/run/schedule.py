@@ -30,7 +30,7 @@ def cost(task: Task, config: Config) -> float:
     shown = sum(pair.input.size + pair.output.size for pair in task.train)
     largest = max(pair.output.size for pair in task.train)
     mean = shown / len(task.train)  # of a training sequence, roughly
-    step_tokens = max(config.adapt.batch_tokens, mean)
+    step_tokens = max(config.adapt.batch_tokens, config.adapt.batch_sequences * mean)
     adapting = 0 if config.adapt.method == "none" else BACKWARD * config.adapt.steps_at(mean) * step_tokens
     reading = config.decode.views * sum(shown + pair.input.size for pair in task.test)
     answering = (SEARCHED * config.decode.views + SCORED * config.rescore.views) * len(task.test) * largest

@@ -25,11 +25,10 @@ from ttt_core.model.load import LoadedModel
 from ttt_core.model.optim import make_optimizers
 from ttt_core.solve import saved
 from ttt_core.solve.feed import context_tokens, lengths_of, step_rows, stream
-from ttt_core.solve.fit import OUT_OF_MEMORY, Adaptation, Plan, fit
+from ttt_core.solve.fit import MIN_TOKENS, OUT_OF_MEMORY, Adaptation, Plan, fit
 from ttt_core.solve.saved import Watch
 
 CPU_MICRO_TOKENS = 2048  # more at once are not faster on CPU
-FREE_SHARE = 0.8  # of the memory that is free, what an adaptation may take where no limit is set
 
 
 @contextlib.contextmanager
@@ -47,23 +46,25 @@ def adapted(
     watch: called after each step with its number and loss; true ends the adaptation. folder: where the adaptation is
     kept, and looked for first (see `saved.py`).
     """
-    plan, note = None, ""
-    if config.method != "none" and config.steps:
-        lengths = lengths_of(model, task, config)
-        config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
-        try:
-            plan = plan_of(model, config, max(lengths))
-        except (RuntimeError, MemoryError) as error:  # even the estimate's samples find no room
-            if not is_out_of_memory(error):
-                raise
-            note = OUT_OF_MEMORY
-    if plan is None:
-        with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
-            yield Adaptation(0, (), note=note)
-        return
-    seed = int(rng.integers(2**31))
-    with trainable(model, task.id, config, seed) as groups:
-        yield _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
+    note = ""
+    with contextlib.ExitStack() as stack:
+        done = None
+        if config.method != "none" and config.steps:
+            lengths = lengths_of(model, task, config)
+            config = dataclasses.replace(config, steps=config.steps_at(float(np.mean(lengths))))
+            try:
+                plan, seed = plan_of(model, config, max(lengths)), int(rng.integers(2**31))
+                groups = stack.enter_context(trainable(model, task.id, config, seed))
+                done = _fitted(model, task, config, plan, rng, deadline, watch, folder, groups, seed)
+            except (RuntimeError, MemoryError) as error:  # outside of a step, whose own back-off is in `fit.py`
+                if not is_out_of_memory(error):
+                    raise
+                note = f"{OUT_OF_MEMORY}: {' '.join(str(error).split())[:200]}"
+        if done is not None:
+            yield done
+            return
+    with trainable(model, task.id, dataclasses.replace(config, method="none"), 0):
+        yield Adaptation(0, (), note=note)
 
 
 def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder: Path | None, groups, seed: int):
@@ -80,7 +81,7 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
         rows = stream(model, task, config, rng, max_tokens)
         if config.sequences:
             rows = itertools.cycle(itertools.islice(rows, config.sequences))
-        steps = step_rows(rows, config.batch_tokens)
+        steps = step_rows(rows, config.batch_tokens, config.batch_sequences)
         return itertools.islice(steps, first, None)  # what was trained on before the stop
 
     done = fit(model, draw, groups, config, plan, deadline, watch, first)
@@ -207,15 +208,20 @@ def start_vectors(net, task_id: str) -> torch.Tensor:
 def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
     """Micro-batch, checkpointing and context by the memory estimate, for sequences of up to `longest` tokens.
 
-    Plain if one of these fits, else checkpointed, else shorter.
+    Plain if one of these fits, else checkpointed, else shorter; MemoryError if there is no room for MIN_TOKENS.
     """
     most = max(longest, CPU_MICRO_TOKENS if model.device.type == "cpu" else config.batch_tokens)
     for checkpoint in (False, True):
         guess = estimate_of(model, dataclasses.replace(config, steps=1), checkpoint)  # one for all numbers of steps
-        limit = config.max_memory_gib * 2**30 or guess.weights + FREE_SHARE * memory.free_bytes(model.device)
+        limit = config.max_memory_gib * 2**30 or guess.weights + config.memory_share * memory.free_bytes(model.device)
         tokens = guess.tokens(limit)
         if tokens >= longest:
             break
+    if tokens < min(longest, MIN_TOKENS):
+        taken, room = guess.total(0) / 2**30, limit / 2**30
+        raise MemoryError(
+            f"weights, what is trained and its optimiser alone take {taken:.3g} of {room:.3g} GiB; lower adapt.rank"
+        )
     return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
 
 

@@ -44,11 +44,11 @@ def lengths_of(model: LoadedModel, task: Task, config: AdaptConfig) -> list[int]
     return [len(row) for row in rows] or [1]
 
 
-def step_rows(rows: Iterator[Row], batch_tokens: int) -> Iterator[list[Row]]:
-    """The rows of one optimiser step after the other: at most batch_tokens tokens, at least one sequence."""
+def step_rows(rows: Iterator[Row], batch_tokens: int, batch_sequences: int = 1) -> Iterator[list[Row]]:
+    """The rows of one optimiser step after the other: at most batch_tokens tokens, at least batch_sequences sequences."""
     step: list[Row] = []
     for row in rows:
-        if step and sum(len(r) for r, _ in step) + len(row[0]) > batch_tokens:
+        if len(step) >= batch_sequences and sum(len(r) for r, _ in step) + len(row[0]) > batch_tokens:
             yield step
             step = []
         step.append(row)

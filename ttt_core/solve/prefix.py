@@ -221,7 +221,7 @@ def logprobs_of(logits: Tensor) -> np.ndarray:
     """The log-probs (..., V) of logits, in float64; NonFiniteError if one is not finite."""
     logits = logits.double().cpu()
     if not torch.isfinite(logits).all():
-        raise NonFiniteError("logits are not finite: the adapted weights have diverged; lower adapt.lr")
+        raise NonFiniteError("logits are not finite: lower adapt.lr, or, if that is not why, take model.dtype=float32")
     return torch.log_softmax(logits, dim=-1).numpy()
 
 

@@ -45,9 +45,10 @@ class Saved:
 
 
 def identity(model: LoadedModel, task: Task, config: AdaptConfig, seed: int) -> str:
-    """A digest of all that an adaptation depends on, besides time."""
+    """A digest of all that an adaptation depends on, besides time, and so besides the steps of a trial."""
     pairs = [[pair.input.tolist(), pair.output.tolist()] for pair in task.train]
-    told = [model.sha256, task.id, pairs, dataclasses.asdict(config), seed]
+    options = dataclasses.asdict(config) | ({"steps": None} if config.early_stop else {})
+    told = [model.sha256, task.id, pairs, options, seed]
     return digest(told)
 
 
@@ -146,6 +147,8 @@ def _load(place: Path, net: nn.Module, parameters: list, identity: str) -> Saved
     for parameter, tensor in pairs:
         if parameter.shape != tensor.shape:
             raise CheckpointError(f"adapter {place.name}: a tensor {tuple(tensor.shape)} for {tuple(parameter.shape)}")
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"adapter {place.name}: it has diverged")
     with torch.no_grad():
         for parameter, tensor in pairs:
             parameter.copy_(tensor)

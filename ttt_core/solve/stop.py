@@ -6,6 +6,7 @@ the adaptation itself (`adapt.py`), which is run on the others, and then again o
 """
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from ttt_core.arc import augment
 from ttt_core.arc.augment import Augmentation
 from ttt_core.arc.encode import IGNORE, Sequence
+from ttt_core.arc.result import OUT_OF_TIME
 from ttt_core.arc.tasks import Task
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import is_out_of_memory
@@ -55,7 +57,7 @@ def verdict(checks: list[Check]) -> int | None:
     """
     if len(checks) >= STAYS and all(check.is_right for check in checks[-STAYS:]):
         return checks[-1].step
-    best = min(checks, key=lambda check: check.nll) if checks else None
+    best = min(checks, key=lambda check: (math.isnan(check.nll), check.nll)) if checks else None
     if best is not None and len(checks) - checks.index(best) > PATIENCE and not checks[-1].is_right:
         return best.step
     return None
@@ -64,13 +66,17 @@ def verdict(checks: list[Check]) -> int | None:
 def trial(
     model: LoadedModel, task: Task, config: AdaptConfig, rng: np.random.Generator, deadline: float
 ) -> Trial | None:
-    """How many steps `task` needs, by a demonstration held out; None if it has too few, nothing is trained, or there is no room to ask."""
-    if len(task.train) < MIN_DEMONSTRATIONS or config.method == "none" or config.steps == 0:
+    """How many steps `task` needs, by a demonstration held out.
+
+    None if it has too few, the model has learnt them all, nothing is trained, or there is no room to ask.
+    """
+    is_known = task.id in getattr(model.net.config, "task_ids", ())
+    if len(task.train) < MIN_DEMONSTRATIONS or is_known or config.method == "none" or config.steps == 0:
         return None
     began = time.monotonic()
     held = int(rng.integers(len(task.train)))
     others = Task(task.id, task.train[:held] + task.train[held + 1 :], (task.train[held],))
-    asked = questions(model, others, rng)
+    asked = questions(model, others, rng, config.color_permutations)
     if not asked:
         return None
     every, checks, no_room = max(1, config.steps // CHECKS), [], []
@@ -88,7 +94,8 @@ def trial(
         return step % every == 0 and verdict(checks) is not None
 
     with adapted(model, others, config, rng, began + TRIAL_SHARE * (deadline - began), watch) as adaptation:
-        steps = verdict(checks) or adaptation.steps or config.steps
+        was_cut = OUT_OF_TIME in adaptation.note  # then the clock is no verdict
+        steps = verdict(checks) or (0 if was_cut else adaptation.steps) or config.steps
     if no_room:
         return None
     return Trial(steps, tuple(checks), time.monotonic() - began)
@@ -102,9 +109,9 @@ class Question:
     allowed: torch.Tensor
 
 
-def questions(model: LoadedModel, task: Task, rng: np.random.Generator) -> list[Question]:
+def questions(model: LoadedModel, task: Task, rng: np.random.Generator, permutes_colors: bool = True) -> list[Question]:
     """The demonstration in the place of the test pair, asked after the others, as it stands and in one other view."""
-    free, (held,) = augment.free_colors((*task.train, *task.test)), task.test
+    free, (held,) = augment.free_colors((*task.train, *task.test)) if permutes_colors else (), task.test
     views = (Augmentation(), Augmentation(1 + int(rng.integers(7)), augment.permute_colors(free, rng)))
     whole, limit = Task(task.id, (*task.train, held), ()), context_tokens(model)
     rows = [(model.format.training(augment.view(view, whole), "leave_one_out"), view.dihedral) for view in views]
