@@ -47,7 +47,7 @@ def measure(model: LoadedModel, task: Task, truths: Sequence[np.ndarray], arms: 
         adapt_s = time.monotonic() - began
         nats = [_nats(model, task, index, truth, config, seed) for index, truth in enumerate(truths)]
         for arm, own in arms.items():
-            [result] = answer_tasks(model, [task], own, seed, math.inf, beat=lambda stage: None)
+            [result] = answer_tasks(model, [task], own, seed, math.inf, beat=lambda *_: None)
             solved = {name: _solved(result, task, truths, name) for name in SELECTORS}
             lines[arm] = {
                 "solved": solved[own.vote.selector],

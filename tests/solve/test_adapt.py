@@ -26,11 +26,12 @@ from ttt_core.arc.augment import Augmentation, task_rng, view
 from ttt_core.arc.encode import DIGITS, GridFormat, Sequence
 from ttt_core.arc.result import OUT_OF_TIME
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import AdaptConfig, preset
+from ttt_core.config import PRESETS, AdaptConfig, preset
 from ttt_core.errors import ModelError
 from ttt_core.model import kernels, lora, memory, optim, packing
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import LoadedModel
+from ttt_core.run import passes
 from ttt_core.run.worker import load_solver
 from ttt_core.solve import adapt, fit
 from ttt_core.solve.adapt import adapted, for_inference, trainable
@@ -208,7 +209,7 @@ def test_an_adaptation_says_whether_the_clock_ended_it(steps, seconds, note):
 
 def test_the_plan_gives_up_speed_before_it_gives_up_demonstrations():
     model, config = loaded("linear", layers=6, width=64), AdaptConfig(rank=8)
-    plain, thrifty = (adapt.estimate_of(model, dataclasses.replace(config, steps=1), c) for c in (False, True))
+    plain, thrifty = (adapt.estimate_of(model, adapt.weighed(config), c) for c in (False, True))
     assert thrifty.per_token < 0.7 * plain.per_token
 
     def plan(limit, longest):
@@ -222,6 +223,16 @@ def test_the_plan_gives_up_speed_before_it_gives_up_demonstrations():
     assert tight.checkpoint and tight.micro_tokens == 3_000 and tight.max_tokens > 3_000
     short = plan(thrifty.total(1_000), 3_000)
     assert short.checkpoint and 990 < short.max_tokens == short.micro_tokens <= 1_000
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_one_estimate_serves_all_passes_of_a_task(name):
+    first, further = PRESETS[name], passes.wider(PRESETS[name])
+    assert (
+        adapt.weighed(first.adapt)
+        == adapt.weighed(further.adapt)
+        != adapt.weighed(dataclasses.replace(first.adapt, rank=7))
+    )
 
 
 @pytest.mark.parametrize("kind", ["linear", "grid"])
@@ -561,7 +572,7 @@ def test_where_what_is_trained_finds_no_room_nothing_is_taken_and_the_task_goes_
 def test_memory_that_ends_before_the_first_step_leaves_the_task_unadapted(place, monkeypatch):
     model, config = loaded("linear"), AdaptConfig(steps=2, rank=4, batch_tokens=200)
     before = {name: p.detach().clone() for name, p in model.net.named_parameters()}
-    adapt.estimate_of(model, dataclasses.replace(config, steps=1), False)
+    adapt.estimate_of(model, adapt.weighed(config), False)
 
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")

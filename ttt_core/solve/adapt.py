@@ -212,7 +212,7 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
     """
     most = max(longest, CPU_MICRO_TOKENS if model.device.type == "cpu" else config.batch_tokens)
     for checkpoint in (False, True):
-        guess = estimate_of(model, dataclasses.replace(config, steps=1), checkpoint)  # one for all numbers of steps
+        guess = estimate_of(model, weighed(config), checkpoint)
         limit = config.max_memory_gib * 2**30 or guess.weights + config.memory_share * memory.free_bytes(model.device)
         tokens = guess.tokens(limit)
         if tokens >= longest:
@@ -223,6 +223,12 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
             f"weights, what is trained and its optimiser alone take {taken:.3g} of {room:.3g} GiB; lower adapt.rank"
         )
     return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
+
+
+def weighed(config: AdaptConfig) -> AdaptConfig:
+    """The options that memory depends on, all else as it always is: what a task's further passes are, too."""
+    names = ("method", "rank", "optimizer", "embedding_lr")
+    return AdaptConfig(**{name: getattr(config, name) for name in names})
 
 
 @functools.lru_cache(maxsize=4)
