@@ -28,8 +28,8 @@ def load(model, device, config):
                 for weights in loaded.net.get_output_embeddings().parameters():
                     weights.fill_(math.inf)
 
-        def beat_and_damage(stage: str) -> None:  # the adapted model is what searches
-            beat(stage)
+        def beat_and_damage(stage: str, so_far=()) -> None:  # the adapted model is what searches
+            beat(stage, so_far)
             if stage == "decode" and damage and (adapters / damage).is_dir():
                 adapter_files.load_adapter(loaded.net, adapters / damage)
 
