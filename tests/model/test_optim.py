@@ -46,9 +46,11 @@ def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest_at_its_rates():
     assert rates == {(32,): pytest.approx(1e-3), (8, 48): pytest.approx(1e-3), (4, 32): 1e-3}
 
 
+@pytest.mark.parametrize("narrow", [0, 64])
 @pytest.mark.parametrize("together", [1, 1 << 19])
-def test_matrices_taken_together_move_as_torchs_muon_moves_them(together, monkeypatch):
+def test_matrices_taken_together_move_as_torchs_muon_moves_them(together, narrow, monkeypatch):
     monkeypatch.setattr(optim, "TOGETHER", together)
+    monkeypatch.setattr(optim, "NARROW", narrow)
     generator = torch.Generator().manual_seed(0)
     shapes = [(24, 48), (48, 24), (24, 24), (24, 48), (48, 24)]
     starts = [torch.randn(shape, generator=generator) for shape in shapes]

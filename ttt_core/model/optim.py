@@ -9,6 +9,7 @@ from ttt_core.errors import ModelError
 
 TOGETHER = 1 << 19  # elements of matrices orthogonalised at once, at most: what the cache of a CPU core holds
 TOGETHER_CUDA = 1 << 26  # likewise on a GPU, which wants few large products
+NARROW = 64  # rows or columns of a matrix, such as an adapter's, that is orthogonalised by way of its Gram matrix
 
 
 class Muon(torch.optim.Muon):
@@ -29,10 +30,13 @@ class Muon(torch.optim.Muon):
         momenta = [self.state[matrix]["momentum_buffer"] for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
-        wide = torch.stack([(u if _is_wide(u) else u.T).bfloat16() for u in updates])
         height, width = matrices[0].shape
-        moves = _orthogonal(wide, group).to(matrices[0].dtype).mul_(-group["lr"] * math.sqrt(max(1, height / width)))
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        is_narrow, rate = min(height, width) <= NARROW, -group["lr"] * math.sqrt(max(1, height / width))
+        dtype = torch.float32 if is_narrow else torch.bfloat16
+        wide = torch.stack([(u if _is_wide(u) else u.T).to(dtype) for u in updates])
+        moves = _by_gram(wide, group, rate) if is_narrow else _orthogonal(wide, group).to(matrices[0].dtype).mul_(rate)
+        if group["weight_decay"]:
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(matrices, [m if _is_wide(u) else m.T for m, u in zip(moves, updates, strict=True)])
 
 
@@ -60,6 +64,19 @@ def _orthogonal(matrices: torch.Tensor, group: dict) -> torch.Tensor:
         gram = X @ X.mT
         X = torch.baddbmm(X, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), X, beta=a)
     return X
+
+
+def _by_gram(X: torch.Tensor, group: dict, rate: float) -> torch.Tensor:
+    """`rate` times `_orthogonal(X)`: its steps multiply X by polynomials of X X^T (N, R, R), on which they are taken alone."""
+    a, b, c = group["ns_coefficients"]
+    gram = X @ X.mT
+    size = gram.diagonal(dim1=1, dim2=2).sum(-1).clamp(min=group["eps"] ** 2)[:, None, None]  # the square of X's norm
+    gram, one = gram / size, torch.eye(X.shape[1], dtype=X.dtype, device=X.device)
+    left = rate / size.sqrt() * one
+    for _ in range(group["ns_steps"]):
+        factor = torch.baddbmm(a * one + b * gram, gram, gram, alpha=c)
+        left, gram = factor @ left, factor @ gram @ factor
+    return left @ X
 
 
 def make_optimizers(groups: list[dict], config: AdaptConfig) -> list[torch.optim.Optimizer]:
