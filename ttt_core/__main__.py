@@ -88,7 +88,6 @@ def pretrain(
         raise InputError(
             f"--{shape[0]} {given[shape[0]]}: the base has its own shape; leave it out, or leave --base out"
         )
-    default = data / "arc-agi_evaluation_challenges.json" if data else None
     trained = training.pretrain(
         data,
         out,
@@ -98,7 +97,7 @@ def pretrain(
         base=base,
         hold_out=held,
         exclude=left_out,
-        guard=challenges or transductive or (default if default and default.exists() else None),
+        guard=challenges,
         began=began,
     )
     if os.environ.get("RANK", "0") == "0":  # the first of torchrun's processes
@@ -167,6 +166,7 @@ def score(
 def doctor(
     model: Annotated[str, typer.Option(help="folder of the base model, or OWNER/NAME")] = "kaggle_dataset/model",
     challenges: Annotated[Path | None, typer.Option(help="challenge file to be solved")] = None,
+    preset: Annotated[str, typer.Option(help="settings of the self-test, as of `solve`")] = "grid",
     as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
 ):
     """Whether a run would work here: versions, devices, memory, inputs, and a self-test; exit 1 if it would fail."""
@@ -175,7 +175,7 @@ def doctor(
 
     from ttt_core.run.doctor import examine, table
 
-    checks = examine(model, challenges)
+    checks = examine(model, challenges, preset=preset)
     print(json.dumps([dataclasses.asdict(check) for check in checks], indent=1) if as_json else table(checks))
     if any(check.fault for check in checks):
         raise typer.Exit(1)

@@ -27,9 +27,9 @@ from ablate import measure
 
 from ttt_core.arc import augment, metric
 from ttt_core.arc.augment import task_rng
-from ttt_core.arc.tasks import Pair, Task, read_challenges, select_tasks
+from ttt_core.arc.tasks import Pair, Task, read_challenges, read_ids, select_tasks
 from ttt_core.config import preset
-from ttt_core.model import gridlm, packing, pretrain
+from ttt_core.model import gridlm, packing, pretrain, rows
 from ttt_core.model.corpus import Corpus, length
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain_config import PretrainConfig
@@ -103,10 +103,10 @@ def unnamed(net: gridlm.GridLM) -> gridlm.GridLM:
 @contextlib.contextmanager
 def changed(arm: str, max_tokens: int):
     """Within the context GridLM and its corpus are those of the arm."""
-    places = {one: vars(one).copy() for one in (gridlm, packing, pretrain, augment)}
+    places = {one: vars(one).copy() for one in (gridlm, packing, pretrain, rows, augment)}
     try:
         if arm == "one-axis":
-            gridlm.rotary_table = packing.rotary_table = one_axis_table
+            gridlm.rotary_table = packing.rotary_table = rows.rotary_table = one_axis_table
         if arm == "in-context":
             read, apply, make = pretrain.read_corpus, augment.apply, pretrain.make_net
             pretrain.make_net = lambda *args: unnamed(make(*args))
@@ -145,7 +145,7 @@ def main(
         original_views=8 if arm == "originals" else 1,
     )  # fmt: skip
     challenges, model_dir = read_challenges(data / "arc-agi_evaluation_challenges.json"), out / arm
-    named = {"hold_out": named_ids(hold_out), "exclude": named_ids(exclude)}
+    named = {"hold_out": frozenset(read_ids(hold_out)), "exclude": frozenset(read_ids(exclude))}
     with changed(arm, max_tokens):
         pretrain.pretrain(data, model_dir, config, extra=None if arm == "no-extra" else extra, **named)
         model, asked = load_model(model_dir), preset("grid", [f"adapt.steps={steps}"])
@@ -166,12 +166,6 @@ def main(
     }
     (out / f"{arm}.json").write_text(json.dumps(figures, indent=1) + "\n")
     print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items()))
-
-
-def named_ids(told: str) -> frozenset[str]:
-    """Ids of `id,id` or of @FILE."""
-    text = Path(told[1:]).read_text() if told.startswith("@") else told
-    return frozenset(text.replace(",", " ").split())
 
 
 if __name__ == "__main__":

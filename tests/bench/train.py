@@ -2,8 +2,9 @@
 
 Trains a fresh GridLM on ARC-AGI-1 training pairs for some steps, and over the same batches again, since memory that the
 allocator takes for the first time costs page faults. Of the second time it prints, measured in the same run: tokens/s,
-FLOP/s, `utilisation` (FLOP of real tokens per second over those of a bf16 matrix product, measured before every step),
-`padding_share` and `data_wait_share` (of the time). Padding, Muon's own products and waiting count as no work.
+FLOP/s, `utilisation` (FLOP of real tokens per second over those of a matrix product in the dtype that it trains in,
+measured before every step), `padding_share` and `data_wait_share` (of the time). Padding, Muon's own products and
+waiting count as no work.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
-from ttt_core.model.step import make_optimizers, train_step
+from ttt_core.model.step import dtype_on, make_optimizers, train_step
 from ttt_core.model.stream import ahead, on_device
 
 
@@ -48,7 +49,7 @@ def measure(config: PretrainConfig, steps: int) -> dict:
         seconds, waited, flop, rates, tokens, padded = 0.0, 0.0, 0.0, [], 0, 0
         stream = ahead(corpus, config, alone, start)
         for _ in range(steps):
-            rate = matmul_rate(device)
+            rate = matmul_rate(device, dtype_on(device))
             began = time.perf_counter()
             *_, parts, lengths, answers = next(stream)
             got = time.perf_counter()

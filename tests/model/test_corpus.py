@@ -1,13 +1,18 @@
 """Views and steps: every pair once an epoch in another view, nothing but itself under its view, little padding."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
 from ttt_core.arc.augment import Augmentation, apply, task_rng
 from ttt_core.arc.encode import IGNORE
 from ttt_core.arc.tasks import Pair
 from ttt_core.model.batches import draw, draw_colors, make_batch
 from ttt_core.model.corpus import FORMAT, Corpus, length, plan_epoch
+from ttt_core.model.distributed import World
+from ttt_core.model.stream import share_of_step
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +117,20 @@ def test_the_parts_of_two_processes_are_the_whole_batch(corpus):
         part = make_batch(whole, plan, indices, task_rng(0, "s"), slice(rank, None, 2))
         rows = all_rows["input_ids"][rank::2, : part["input_ids"].shape[1]]
         assert (part["input_ids"] == rows).all() and len(rows) == len(part["task_ids"])
+
+
+def test_processes_share_a_step_s_rows_and_none_has_the_longer_part_each_time(corpus):
+    """Every row is one's of 8, and the padded tokens of all are within a tenth."""
+    plan = plan_epoch(corpus, 0, 0, 16384, 900)
+    micro = [indices for step in plan.steps for indices in step]
+    plan = dataclasses.replace(plan, steps=[micro])  # many micro-batches in one step
+    parts = [share_of_step(corpus, plan, 0, task_rng(0, "s"), World(r, 8, torch.device("cpu"))) for r in range(8)]
+    for number, indices in enumerate(micro):
+        shared = [part[number] for part in parts]
+        targets = sum(int((batch["labels"] != IGNORE).sum()) for batch, weight in shared if weight)
+        assert targets == plan.answers[indices].sum()
+    padded = [sum(batch["input_ids"].numel() for batch, _ in part) for part in parts]
+    assert max(padded) < 1.1 * min(padded)
 
 
 def test_length_is_that_of_the_view_as_it_stands(corpus):

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ttt_core.model.corpus import plan_epoch
+from ttt_core.model.distributed import World
+from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.sources import read_corpus
+from ttt_core.model.stream import examples
 
 ROOT = Path(__file__).parents[2]
 PROGRESS = "checkpoint/progress.json"
@@ -84,7 +88,11 @@ def losses(*args, **named):
     """Of all steps so far of a training."""
     out, done = train(*args, **named)
     assert done.returncode == 0, done.stderr[-2000:]
-    return np.array([json.loads(text)["loss"] for text in (out / "train_log.jsonl").read_text().splitlines()])
+    return np.array([entry["loss"] for entry in log(out)])
+
+
+def log(out):
+    return [json.loads(text) for text in (out / "train_log.jsonl").read_text().splitlines()]
 
 
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data, both):
@@ -93,6 +101,16 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data, both)
     alone, half = losses(data, 1, 640), losses(data, 1, 320)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2
+
+
+def test_padding_is_that_of_both_processes(data, both):
+    corpus, config = read_corpus(data, max_tokens=512), PretrainConfig(1e9, batch_tokens=320)
+    start, told = {"step": 0, "epoch": 0, "batch": 0}, log(data / "out-2-320")
+    steps = [examples(corpus, config, World(r, 2, torch.device("cpu")), start, packed=False) for r in range(2)]
+    for entry, (one, other) in zip(told, zip(*steps, strict=True), strict=False):
+        own, others = (sum(batch["input_ids"].numel() for batch, _ in parts) for _, _, parts, _, _ in (one, other))
+        assert entry["padding_share"] == pytest.approx(1 - one[3].sum() / (own + others), abs=1e-4)
+    assert own != others  # in the last step: twice the one's would be wrong
 
 
 def test_momenta_of_both_processes_are_saved(data, both):

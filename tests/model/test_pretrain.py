@@ -1,14 +1,17 @@
 """Pretraining: the loss falls, a resumed training equals an uninterrupted one, the budget holds, a base goes on."""
 
 import contextlib
+import fcntl
 import json
 import math
+import multiprocessing
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -23,8 +26,9 @@ from transformers import modeling_utils
 
 from ttt_core.__main__ import main
 from ttt_core.errors import CheckpointError, InputError, ModelError, NonFiniteError
-from ttt_core.model import checkpoint, pretrain_config, trainlog
+from ttt_core.model import checkpoint, pretrain_config, stream, trainlog
 from ttt_core.model import pretrain as pretraining
+from ttt_core.model import step as stepping
 from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
@@ -202,17 +206,29 @@ def test_progress_that_was_changed_is_stepped_over_as_a_torn_checkpoint(data, tm
     assert losses(tmp_path)[2:]
 
 
-def test_a_folder_is_one_training_s_at_a_time(data, tmp_path):
+def test_a_folder_is_one_training_s_at_a_time(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "HELD_S", 0.0)
     with checkpoint.held(tmp_path / "out"), pytest.raises(CheckpointError, match="another training is at it"):
         pretrain(data, tmp_path / "out", config(1))
     pretrain(data, tmp_path / "out", config(1))
 
 
+def test_a_folder_that_is_soon_let_go_is_waited_for(tmp_path):
+    """As by the data process of a training that was killed."""
+    folder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    threading.Timer(0.3, os.close, (folder,)).start()
+    with checkpoint.held(tmp_path), pytest.raises(CheckpointError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "HELD_S", 0.3)
+        with checkpoint.held(tmp_path):
+            pass
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_a_training_once_its_step_is_saved(data, tmp_path, number):
+def test_a_signal_to_all_its_processes_ends_a_training_once_its_step_is_saved(data, tmp_path, number):
     options = {"save_every_s": 1e6, "piece_s": 1e6}
     code = f"""
-import os, signal
+import os, signal, subprocess, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background processes ignore
 from ttt_core.model import pretrain as p
@@ -220,18 +236,70 @@ from ttt_core.model.pretrain_config import PretrainConfig
 step = p.step
 def signalled(run, model, parts, number):
     if number == 2:
-        os.kill(os.getpid(), {int(number)})
+        subprocess.run(["sh", "-c", "kill -{int(number)} 0"])  # as `timeout`, torchrun and a terminal do
+        time.sleep(0.5)
     return step(run, model, parts, number)
 p.step = signalled
 p.pretrain(Path({str(data)!r}), Path({str(tmp_path / "cut")!r}), {config(5, **options)!r})
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "RANK": "0"})
+    told = {"capture_output": True, "text": True, "env": {**os.environ, "RANK": "0"}}
+    done = subprocess.run([sys.executable, "-c", code], start_new_session=True, **told)
     assert done.returncode == -number and "the same command goes on" in done.stdout
     assert [entry["step"] for entry in log(tmp_path / "cut")] == [3]
     for out in ("cut", "whole"):
         pretrain(data, tmp_path / out, config(5, **options))
     cut, whole = (load_file(tmp_path / out / "model.safetensors") for out in ("cut", "whole"))
     assert all(torch.equal(cut[name], whole[name]) for name in whole)
+
+
+def test_the_data_process_s_death_is_one_error_and_the_training_goes_on(data, tmp_path, monkeypatch, capsys):
+    real = pretraining.step
+
+    def killing(run, model, parts, number):
+        for child in multiprocessing.active_children() if number == 2 else ():
+            child.kill()
+            child.join()
+        return real(run, model, parts, number)
+
+    monkeypatch.setattr(pretraining, "step", killing)
+    line = [
+        "pretrain",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path),
+        "--budget-s",
+        "9",
+        "--width",
+        "32",
+        "--layers",
+        "1",
+    ]
+    assert main([*line, "--save-every-s", "0"]) == 2
+    told = (
+        r"error: the process that makes the batches died \(DataLoader worker \(pid.*\); free memory; the same command"
+    )
+    assert re.search(told, capsys.readouterr().err) and losses(tmp_path)
+    monkeypatch.setattr(pretraining, "step", real)
+    assert main([*line, "--save-every-s", "0", "--piece-s", "2"]) == 0
+
+
+def test_a_fault_of_the_batches_themselves_is_not_taken_for_a_killed_process(data, tmp_path, monkeypatch):
+    def faulty(*_):
+        raise RuntimeError("wrong")
+
+    monkeypatch.setattr(stream, "share_of_step", faulty)
+    with pytest.raises(RuntimeError, match="wrong"):
+        pretrain(data, tmp_path, config(2, packed=False))
+
+
+def test_compiling_without_a_compiler_is_one_error(data, tmp_path, monkeypatch):
+    def compiled(*_):
+        raise RuntimeError("InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx")
+
+    monkeypatch.setattr(pretraining, "step", compiled)
+    with pytest.raises(InputError, match="--compile: finds no C.. compiler; install one .* or leave --compile away"):
+        pretrain(data, tmp_path, config(2))
 
 
 def test_a_full_disk_is_one_error_and_the_training_goes_on_once_there_is_room(data, tmp_path, monkeypatch):
@@ -254,7 +322,7 @@ def test_a_call_says_whether_another_one_would_go_on(data, tmp_path, capsys):
     pretrain(data, tmp_path, config(0, budget_s=600.0, piece_s=2.0))
     assert re.search(r"step \d+, [12] of 600 s: the same command goes on", capsys.readouterr().out)
     pretrain(data, tmp_path / "whole", config(2))
-    assert "step 2, 0 of 1e+09 s: the budget is used up" in capsys.readouterr().out
+    assert re.search(r"step 2, \d of 1e\+09 s: the budget is used up", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +357,7 @@ def test_the_budget_and_the_piece_hold_and_the_next_call_goes_on(data, tmp_path)
 def clock(data, monkeypatch):
     """Seconds that pass only where a training reads, takes a step (in `steps`: the first ones) or saves."""
     told = SimpleNamespace(now=0.0, reading_s=0.0, steps=[], saves=0)
-    read = pretraining.read_corpus
+    read, real_save = pretraining.read_corpus, pretraining.save_all
 
     def reading(*args, **named):
         told.now += told.reading_s
@@ -299,7 +367,8 @@ def clock(data, monkeypatch):
         told.now += told.steps.pop(0) if told.steps else 1.0
         return torch.tensor(1.0)
 
-    def save(*_):
+    def save(*args):
+        real_save(*args)
         told.now, told.saves = told.now + 8.0, told.saves + 1
 
     timers = dict.fromkeys(("monotonic", "perf_counter"), lambda: told.now)
@@ -320,6 +389,40 @@ def test_where_reading_takes_the_whole_budget_the_first_model_stands_alone(data,
     with pytest.raises(InputError, match="budget 100 s: .* no time for a step; give more seconds"):
         pretrain(data, tmp_path, config(0, budget_s=100.0))
     assert (clock.saves, clock.now) == (1, 103)
+
+
+def calls_until_used_up(data, out, options, capsys):
+    """How often the command is given, at most ten times."""
+    for calls in range(1, 11):
+        pretrain(data, out, options)
+        if "the budget is used up" in capsys.readouterr().out:
+            return calls
+
+
+def test_pieces_and_their_saves_together_keep_the_budget(data, tmp_path, clock, capsys):
+    calls = calls_until_used_up(data, tmp_path, config(0, budget_s=200.0, piece_s=40.0, save_every_s=1e9), capsys)
+    assert 5 <= calls < 8 and 165 < clock.now <= 200
+    told = json.loads((tmp_path / "checkpoint/progress.json").read_text())["progress"]["seconds"]
+    assert clock.now <= told <= clock.now + 8  # of the first save with momenta it was not known what it takes
+
+
+@pytest.mark.parametrize("step_s", [1.0, 15.0, 20.0])
+def test_a_training_whose_budget_is_used_up_takes_no_further_step(data, tmp_path, clock, capsys, step_s):
+    clock.steps = [step_s] * 999
+    assert calls_until_used_up(data, tmp_path, config(0, budget_s=200.0, save_every_s=1e9), capsys) < 4
+    done = losses(tmp_path)
+    assert clock.now <= 200
+    assert calls_until_used_up(data, tmp_path, config(0, budget_s=200.0, save_every_s=1e9), capsys) == 1
+    assert losses(tmp_path) == done
+    pretrain(data, tmp_path, config(0, budget_s=400.0, save_every_s=1e9))
+    assert len(losses(tmp_path)) > len(done) and clock.now <= 400
+
+
+def test_a_slow_step_does_not_keep_the_next_piece_from_a_step(data, tmp_path, clock):
+    clock.steps = [100.0]
+    for calls in (1, 2):
+        pretrain(data, tmp_path, config(0, budget_s=1e4, piece_s=200.0, save_every_s=1e9))
+        assert len(log(tmp_path)) == calls
 
 
 @pytest.mark.parametrize(("compiles", "steps"), [(True, 71), (False, 1)])
@@ -352,6 +455,16 @@ def test_a_step_that_is_not_finite_changes_nothing(data):
     with pytest.raises(NonFiniteError, match="lower --lr"):
         train_step(lambda **batch: SimpleNamespace(loss=net(**batch).loss * math.inf), optimizers, parts, 1.0)
     assert all(torch.equal(a, b) for a, b in zip(before, state(), strict=True))
+
+
+@pytest.mark.parametrize("computed", [torch.bfloat16, torch.float16, torch.float32])
+def test_the_machine_s_rate_is_measured_in_the_dtype_of_the_training(data, tmp_path, monkeypatch, computed):
+    found, one = [], torch.ones(1, 1)
+    monkeypatch.setattr(stepping, "compute_dtype", lambda device: computed)
+    monkeypatch.setattr(pretraining, "matmul_rate", lambda device, dtype: found.append(dtype) or 1e9)
+    pretrain(data, tmp_path, config(1))
+    with stepping.autocast(one.device):
+        assert [(one @ one).dtype] == found
 
 
 def test_a_log_line_tells_rates_and_shares_of_its_stretch_alone():
@@ -416,7 +529,15 @@ def test_every_file_of_a_wide_model_travels(data, tmp_path):
 
 
 def test_tasks_whose_pairs_are_all_too_long_are_told(data, tmp_path):
-    with pytest.warns(UserWarning, match="1 of 5 tasks have no pair of at most 100 tokens and are not learnt"):
-        large = {"train": [{"input": [[1] * 9] * 9, "output": [[2] * 9] * 9}], "test": [{"input": [[1]]}]}
-        (tmp_path / "asked.json").write_text(json.dumps({"large": large}))
-        pretrain(data, tmp_path / "out", config(1, max_tokens=100), transductive=tmp_path / "asked.json")
+    tasks = {
+        name: {"train": [{"input": [[1] * n] * n, "output": [[2] * n] * n}], "test": [{"input": [[1]]}]}
+        for name, n in (("large", 9), ("small", 3))
+    }
+    (tmp_path / "asked.json").write_text(json.dumps(tasks))
+    short, asked = config(1, max_tokens=100), {"transductive": tmp_path / "asked.json"}
+    with pytest.warns(UserWarning, match="1 of 6 tasks have no pair of at most 100 tokens and are not learnt"):
+        pretrain(data, tmp_path / "out", short, **asked)
+    told = load_model(tmp_path / "out", device="cpu").net.config
+    assert told.task_ids == ["t0", "t1", "t2", "t3", "small"] and told.shown_ids == ["small"]
+    pretrain(None, tmp_path / "all", config(1), **asked)
+    pretrain(data, tmp_path / "next", short, base=tmp_path / "all", **asked)  # which was shown the large one

@@ -1,6 +1,7 @@
 """Training material: a planted leak is refused, and of a challenge file nothing but the demonstrations is learnt."""
 
 import gc
+import gzip
 import json
 from collections import Counter
 
@@ -11,6 +12,7 @@ from ttt_core.__main__ import main
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import preset
 from ttt_core.errors import InputError
+from ttt_core.model import sources
 from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
@@ -98,6 +100,39 @@ def test_demonstrations_of_another_file_than_the_one_to_be_evaluated_are_checked
     assert read_corpus(place, exclude=frozenset(["c1"]), **options).task_ids == ("t0", "t1", "c0")
 
 
+def test_all_leaks_are_told_at_once_in_the_form_that_leaves_them_out(place, monkeypatch):
+    """t0 and t1 show the same pair, which c0 asks; c1 asks another one of t1."""
+    training, challenges = json.loads((place / "arc-agi_training_challenges.json").read_text()), asked(place)
+    training["t2"] = {**training["t0"], "train": challenges["c1"]["test"] * 2}
+    training["t0"]["train"][0] = training["t1"]["train"][0]
+    challenges["c0"]["train"][0] = training["t1"]["train"][0]
+    (place / "arc-agi_training_challenges.json").write_text(json.dumps(training))
+    path = place / "arc-agi_training_solutions.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"t2": [[[1]]]}))
+    write(place, challenges)
+    with pytest.raises(
+        InputError, match="t0 shows what task c0 .*, and 2 more like it; leave them .* --exclude t0,t1,t2$"
+    ):
+        corpus(place)
+    monkeypatch.setattr(sources, "MANY", 2)
+    with pytest.raises(InputError, match="leave them out with --exclude @FILE, where FILE holds t0,t1,t2$"):
+        corpus(place)
+
+
+def test_a_leak_that_no_exclusion_mends_names_the_file_to_take_it_out_of(place):
+    made = [{"input": g, "output": g} for g in grids(20)]
+    both = {"train": made[:4], "test": made[4:]}
+    for name in ("shown", "guard"):
+        (place / f"{name}.json").write_text(
+            json.dumps({"t1": both, name: both if name == "guard" else asked(place)["c0"]})
+        )
+    options = {"max_tokens": 512, "transductive": place / "shown.json", "guard": place / "guard.json"}
+    with pytest.raises(InputError, match=r"; leave it out with --exclude t1, and take t1 out of .*shown\.json$"):
+        read_corpus(place, **options)
+    with pytest.raises(InputError, match=r"leak: training task t1 .* asks; take t1 out of .*shown\.json$"):
+        read_corpus(place, exclude=frozenset(["t1"]), **options)
+
+
 def test_an_unknown_task_to_be_left_out_is_told(place):
     with pytest.warns(UserWarning, match="--exclude c2: there is no such task; the nearest id is c"):
         corpus(place, exclude=frozenset(["c2", "t1"]), transductive=place / "asked.json")
@@ -106,7 +141,18 @@ def test_an_unknown_task_to_be_left_out_is_told(place):
 def test_a_task_of_the_guard_that_cannot_be_read_is_known_by_its_id(place):
     challenges = asked(place)
     write(place, challenges | {"t1": {"train": [], "test": challenges["c1"]["test"]}})
-    with pytest.raises(InputError, match="leak: training task t1 shows what task t1 .* --exclude t1"):
+    with (
+        pytest.warns(
+            UserWarning, match="asked.json: 1 of 3 tasks cannot be read and are compared by id alone: task t1"
+        ),
+        pytest.raises(InputError, match="leak: training task t1 shows what task t1 .* --exclude t1"),
+    ):
+        corpus(place)
+
+
+def test_a_guard_without_a_usable_task_is_refused(place):
+    write(place, {"c0": [grids(3)[0]]})  # as a solutions file has it
+    with pytest.raises(InputError, match="asked.json: no usable task: .*c0.*; give a challenge file"):
         corpus(place)
 
 
@@ -128,16 +174,56 @@ def test_what_is_given_and_not_learnt_is_told(place):
     write(place, asked(place) | {"bad": {"train": [], "test": []}})
     with pytest.warns(UserWarning, match="asked.json: 1 of 3 tasks are left out: task bad"):
         corpus(place, transductive=place / "asked.json")
-    with (
-        pytest.warns(UserWarning, match="1 tasks are held out, of which 0 pairs have at most 15 tokens"),
-        pytest.raises(InputError, match="no pair of at most 15 tokens"),
+    with pytest.raises(InputError, match="no pair of at most 15 tokens"):
+        read_corpus(place, max_tokens=15)
+
+
+def test_held_out_tasks_are_counted_not_their_pairs(place):
+    """t1 has two test pairs, t0 one that is too long."""
+    for kind, t0, t1 in (("challenges", {"input": [[1] * 30] * 30}, {"input": [[1]]}), ("solutions", [[1]], [[2]])):
+        path = place / f"arc-agi_training_{kind}.json"
+        told = json.loads(path.read_text())
+        tests = told if kind == "solutions" else {name: task["test"] for name, task in told.items()}
+        tests["t0"][:] = [t0]
+        tests["t1"].append(t1)
+        path.write_text(json.dumps(told))
+    with pytest.warns(
+        UserWarning, match="2 tasks are held out, of which 1 are learnt and have a test pair of at most 99"
     ):
-        read_corpus(place, max_tokens=15, hold_out=frozenset(["t1"]))
+        assert len(read_corpus(place, max_tokens=99, hold_out=frozenset(["t0", "t1"])).held_out) == 2
+
+
+def test_tasks_that_keep_no_pair_get_no_number(place):
+    """Of c0 only the held-out pair is short enough, of t0 none; the others' pairs keep their tasks."""
+    challenges = asked(place)
+    for pair in challenges["c0"]["train"][:3]:
+        pair["input"] = [[1] * 30] * 30
+    write(place, challenges)
+    training = json.loads((place / "arc-agi_training_challenges.json").read_text())
+    for pair in (*training["t0"]["train"], *training["t0"]["test"]):
+        pair["input"] = [[2] * 30] * 30
+    (place / "arc-agi_training_challenges.json").write_text(json.dumps(training))
+    with pytest.warns(UserWarning, match="2 of 4 tasks have no pair of at most 99 tokens and are not learnt"):
+        learnt = read_corpus(place, max_tokens=99, transductive=place / "asked.json", hold_out=frozenset(["c0"]))
+    assert learnt.task_ids == ("t1", "c1") and len(learnt.free) == 2 and not learnt.held_out
+    ids = {tuple(pair.input.ravel().tolist()): learnt.task_ids[index] for index, pair in learnt.pairs}
+    told = [*training["t1"]["train"], *challenges["c1"]["train"]]
+    assert [ids[tuple(np.ravel(pair["input"]).tolist())] for pair in told] == ["t1"] * 4 + ["c1"] * 4
 
 
 def test_without_evaluation_tasks_it_is_told_that_no_leak_can_be_found(place, tmp_path):
     with pytest.warns(UserWarning, match="has no evaluation challenges, so no leak can be found; give --challenges"):
         pretrain(place, tmp_path / "out", PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1))
+
+
+def test_the_evaluation_tasks_beside_the_training_ones_are_guarded_unless_others_are_given(place, tmp_path):
+    training, short = json.loads((place / "arc-agi_training_challenges.json").read_text()), PretrainConfig(1.0)
+    (place / "arc-agi_evaluation_challenges.json").write_text(json.dumps({"twin": training["t1"]}))
+    with pytest.raises(InputError, match="leak: training task t1 shows what task twin of .*evaluation_challenges"):
+        pretrain(place, tmp_path / "no", short)
+    write(place, {"other": training["t0"]})
+    with pytest.raises(InputError, match="leak: training task t0 shows what task other of .*asked"):
+        pretrain(place, tmp_path / "no", short, guard=place / "asked.json")
 
 
 def test_a_base_that_learnt_a_task_under_another_id_is_refused(place, tmp_path):
@@ -225,6 +311,14 @@ def test_generated_pairs_of_another_layout_are_refused(place, content, fault):
         InputError, match=rf"extra pairs .*extra\.json.*{fault}.*; give a JSON file .* or RE-ARC's folder"
     ):
         corpus(place, extra=path)
+
+
+def test_damaged_gzip_is_one_error(place):
+    packed = bytearray(gzip.compress(json.dumps({"t1": [{"input": g, "output": g} for g in grids(20)]}).encode()))
+    for at, value in ((len(packed) // 2, packed[len(packed) // 2] ^ 0xFF), (12, 0xFF)):
+        (place / "extra.json.gz").write_bytes(packed[:at] + bytes([value]) + packed[at + 1 :])
+        with pytest.raises(InputError, match=r"extra pairs .*extra\.json\.gz: .*; give a JSON file"):
+            corpus(place, extra=place / "extra.json.gz")
 
 
 def test_only_demonstrations_of_the_challenge_file_are_learnt(place):

@@ -28,6 +28,15 @@ def test_a_loss_of_zero_is_a_loss(tmp_path):
     assert write_curves(tmp_path).is_file()
 
 
+def test_a_last_line_cut_short_is_left_out(tmp_path):
+    for last in ("", '{"step": 2, "epo'):
+        (tmp_path / "train_log.jsonl").write_text(json.dumps(LINE) + "\n" + last)
+        assert write_curves(tmp_path).is_file()
+    with pytest.raises(InputError, match="give a folder that `pretrain` wrote"):  # one that was written whole
+        (tmp_path / "train_log.jsonl").write_text(json.dumps(LINE) + "\n" + last + "\n")
+        write_curves(tmp_path)
+
+
 @pytest.mark.parametrize(("held_out", "is_shown"), [(1.6, True), (None, False)])
 def test_the_held_out_loss_is_drawn_where_there_is_one(tmp_path, capsys, held_out, is_shown):
     log = [{**LINE, "tokens": 1000 * n, "loss": 2 / n, "held_out_nll": held_out and held_out / n} for n in (1, 2, 3)]

@@ -73,7 +73,9 @@ def test_a_leak_by_id_or_by_content_is_told(tmp_path):
     GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",))).save_pretrained(tmp_path / "model")
     clean, leaky = edition(tmp_path / "clean", [[3, 3]]), edition(tmp_path / "leaky", [[7, 7]])
     assert evaluation.leak(tmp_path / "model", clean[1], clean[0]) == ""
-    assert "learnt task t, which shows what is asked by task e" in evaluation.leak(tmp_path / "model", leaky[1], leaky[0])
+    assert "learnt task t, which shows what is asked by task e" in evaluation.leak(
+        tmp_path / "model", leaky[1], leaky[0]
+    )
     assert evaluation.leak(tmp_path / "model", leaky[1]) == ""  # the naive twin: ids alone do not tell
     later = GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",), learnt_ids=("e", "t"))
     GridLM(later).save_pretrained(tmp_path / "later")  # its base had e
@@ -106,3 +108,10 @@ def test_every_figure_draws(rows, tmp_path):
     ):
         figure.savefig(path := tmp_path / f"{number}.png", dpi=40)
         assert path.stat().st_size > 1000
+
+
+def test_views_show_the_test_input_that_is_asked_for():
+    task = Task("a", (Pair(TRUTH, NEAR),), (Pair(TRUTH), Pair(np.zeros((5, 5), np.uint8))))
+    views = augment.draw_views(task, 2, augment.task_rng(0, "a"))
+    shown = figures.views(task, views, 1).axes[2 * len(views) :]
+    assert [ax.images[0].get_array().shape for ax in shown] == [(5, 5)] * len(views)

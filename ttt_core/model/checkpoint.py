@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from ttt_core.errors import CheckpointError
 
 SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limited to 16 MiB
 NAMES = ("checkpoint", "checkpoint.tmp", "checkpoint.old")
+HELD_S = 10.0  # a training that was killed holds its folder 5 s longer: so long its data process outlives it
 FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError)  # of a torn one
 INDEX = "model.safetensors.index.json"
 
@@ -34,15 +36,24 @@ def held(out: Path) -> Iterator[None]:
     with writable(out, "give an --out that can be written"):
         out.mkdir(parents=True, exist_ok=True)
         folder = os.open(out, os.O_RDONLY)
+    until = time.monotonic() + HELD_S
     try:
         with contextlib.suppress(OSError):  # network drives may know no locks
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise CheckpointError(f"{out}: another training is at it; wait for it or give another --out") from None
+            while not _locked(folder):
+                if time.monotonic() > until:
+                    raise CheckpointError(f"{out}: another training is at it; wait for it or give another --out")
+                time.sleep(0.2)
         yield
     finally:
         os.close(folder)
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

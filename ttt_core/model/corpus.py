@@ -25,7 +25,7 @@ BORDER = 3  # cells that a translated pair grows on each side at most
 class Corpus:
     """task_ids; free: per task the colours that may be exchanged; pairs: (task index, pair); held_out likewise.
 
-    shown: ids of the tasks of which nothing but a challenge file's demonstrations is known.
+    shown: ids of the tasks of which nothing but a challenge file's demonstrations is known, too long ones included.
     """
 
     task_ids: tuple[str, ...]
@@ -66,7 +66,7 @@ class Epoch:
 
 def length(pair: Pair) -> int:
     """Tokens of a pair's sequence in the grid format."""
-    return 3 + sum(height * (width + 1) for height, width in (pair.input.shape, pair.output.shape))
+    return _tokens(*pair.input.shape, *pair.output.shape)
 
 
 def plan_epoch(
@@ -99,18 +99,20 @@ def plan_epoch(
     grown = sizes * scales[:, None] + np.tile(borders[:, [0, 2]] + borders[:, [1, 3]], 2)
     turned = np.where((dihedrals % 2 == 1)[:, None] ^ (dihedrals >= 4)[:, None], grown[:, [1, 0, 3, 2]], grown)
     answers = turned[:, 2] * (turned[:, 3] + 1) + 1
-    lengths = _tokens(turned)
+    lengths = _tokens(*turned.T)
     steps = _cut_rows(lengths, batch_tokens, rows, rng) if rows else _cut(lengths, batch_tokens, rng)
     return Epoch(dihedrals, scales, borders, turned, lengths, answers, steps)
 
 
-def _tokens(sizes: np.ndarray) -> np.ndarray:
-    return 3 + sizes[:, 0] * (sizes[:, 1] + 1) + sizes[:, 2] * (sizes[:, 3] + 1)
+def _tokens(height, width, output_height, output_width):
+    """Of numbers, or of arrays of them."""
+    return 3 + height * (width + 1) + output_height * (output_width + 1)
 
 
 def _fit(sizes: np.ndarray, max_tokens: int) -> np.ndarray:
     """Whether a pair of these sizes is one that a model could be given, whichever way it is turned."""
-    return (sizes <= MAX_SIDE).all(axis=1) & (np.maximum(_tokens(sizes), _tokens(sizes[:, [1, 0, 3, 2]])) <= max_tokens)
+    tokens = np.maximum(_tokens(*sizes.T), _tokens(*sizes[:, [1, 0, 3, 2]].T))
+    return (sizes <= MAX_SIDE).all(axis=1) & (tokens <= max_tokens)
 
 
 def _cut(lengths: np.ndarray, batch_tokens: int, rng: np.random.Generator) -> list[list[np.ndarray]]:

@@ -30,12 +30,12 @@ from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import check_directory, load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
-from ttt_core.model.rows import callable_of
+from ttt_core.model.rows import callable_of, compiler_missed
 from ttt_core.model.signals import deferred_signals
 from ttt_core.model.sources import read_corpus, refuse_base, uncollected
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
-from ttt_core.model.step import autocast, make_optimizers, train_step, update_ema, weights_of
-from ttt_core.model.stream import Part, ahead, on_device
+from ttt_core.model.step import autocast, dtype_on, make_optimizers, train_step, update_ema, weights_of
+from ttt_core.model.stream import Part, ahead, death_told, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
 MARGIN = 1.25  # on the time that the last save may take
@@ -59,10 +59,12 @@ def pretrain(
     """Train, or go on training where `out/checkpoint` stands; returns `out`, a model directory but for the moment of a save.
 
     transductive: challenge file whose demonstrations are learnt too. base: model directory to start from, each task it
-    knows from its vector. guard: challenge file of which nothing else may be learnt; InputError on a leak. began: when the
-    command did (monotonic seconds), if not now.
+    knows from its vector. guard: challenge file of which nothing else may be learnt, InputError on a leak; if none is given,
+    `transductive`, or the evaluation challenges in `data`. began: when the command did (monotonic seconds), if not now.
     """
     began, guard = time.monotonic() if began is None else began, guard or transductive
+    if guard is None and data and (beside := data / "arc-agi_evaluation_challenges.json").exists():
+        guard = beside
     if guard is None:
         warnings.warn(f"{data}: has no evaluation challenges, so no leak can be found; give --challenges", stacklevel=2)
     if not checkpoint.exists(out) and any(out.glob("*.safetensors")):
@@ -80,16 +82,13 @@ def pretrain(
             exclude=exclude,
             guard=guard,
         )
-    known = {index for index, _ in (*corpus.pairs, *corpus.held_out)}
-    if silent := len(corpus.task_ids) - len(known):
-        told = f"{silent} of {len(corpus.task_ids)} tasks have no pair of at most {config.max_tokens} tokens"
-        warnings.warn(f"{told} and are not learnt; raise --max-tokens", stacklevel=2)
     with world() as place, checkpoint.held(out) if place.rank == 0 else contextlib.nullcontext():
         torch.manual_seed(config.seed)
         net = make_net(corpus, config, base, guard, data).to(place.device)
         optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
+        progress |= {"save_s": 0.0, "ahead_s": 0.0}  # what the next save and one more step may take
         settled = {
             "base_sha256": sha256_of_weights(base) if base else "",
             **dataclasses.asdict(config),
@@ -102,10 +101,10 @@ def pretrain(
             def check(stored: dict) -> None:
                 refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
 
-            progress = checkpoint.load_checkpoint(out, net, optimizers, ema, check)
+            progress |= checkpoint.load_checkpoint(out, net, optimizers, ema, check)
         if place.differs(progress["step"]):
             raise CheckpointError(f"checkpoint in {out}: not the same in all processes; give an --out that they share")
-        with deferred_signals() as caught:
+        with deferred_signals() as caught, death_told(), compiler_missed():
             train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began, caught)
     return out
 
@@ -131,7 +130,7 @@ def make_net(
 
     data: where tasks that the base has learnt may be found, to be compared with those of `guard`.
     """
-    learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.shown)
+    learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.task_ids) & corpus.shown
     if base is None:
         shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
     else:
@@ -163,22 +162,24 @@ def train(run: Training, progress: dict, began: float, caught: Sequence[str] = (
     started = began - progress["seconds"]
     model = callable_of(run.net, config, place)
     rates = [[group["lr"] for group in o.param_groups] for o in run.optimizers]
-    peak_rate = matmul_rate(place.device) * place.size
-    reserve_s = 0.0  # what the last save takes
+    peak_rate = matmul_rate(place.device, dtype_on(place.device)) * place.size
+    if progress["step"]:  # before the first one nothing is counted
+        progress["seconds"] = time.monotonic() - started
     if place.rank == 0:
-        reserve_s = first_save(run, progress) * MARGIN * (1 if progress["step"] else 2)  # later with momenta
+        progress["save_s"] = first_save(run, progress) * (1 if progress["step"] else 2)  # later with momenta
         trim_log(out / "train_log.jsonl", progress["step"])
     stretch, saved = fresh_stretch(), time.monotonic()
-    progress["seconds"] = time.monotonic() - started
-    share = place.agree(spent(config, progress, reserve_s, began))
+    progress["seconds"] = saved - started
     whole = dataclasses.replace(config, piece_s=math.inf)
-    if share >= 1 and place.agree(spent(whole, progress, reserve_s, began)) < 1:
+    over = place.agree(spent(whole, progress, began))
+    share = max(over, place.agree(spent(config, {**progress, "ahead_s": 0.0}, began)))  # a piece has time for a step
+    if share >= 1 > over:
         raise InputError(f"piece {config.piece_s:g} s: {NO_STEP}")
     if share >= 1 and progress["step"] == 0:
         raise InputError(f"budget {config.budget_s:g} s: {NO_STEP}; {out} holds the model as it was at the start")
     bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
     run.net.train()
-    first, recent_s, ahead_s = progress["step"], collections.deque(maxlen=RECENT), 0.0
+    first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
     stream = ahead(run.corpus, config, place, progress)
     while share < 1:
         waited = time.perf_counter()
@@ -188,7 +189,7 @@ def train(run: Training, progress: dict, began: float, caught: Sequence[str] = (
         loss = step(run, model, parts, progress["step"])
         flop = training_flop(run.net.config, lengths, answers)
         padded = sum(batch["input_ids"].numel() for batch, _ in parts)
-        note(stretch, loss, lengths, padded * place.size, flop)
+        note(stretch, loss, lengths, padded, flop)
         progress |= {
             "step": progress["step"] + 1,
             "epoch": epoch,
@@ -199,21 +200,22 @@ def train(run: Training, progress: dict, began: float, caught: Sequence[str] = (
         bar.update(int(progress["seconds"]) - bar.n)
         if progress["step"] > first + 1 or not config.compile:  # the first one compiles
             recent_s.append(time.perf_counter() - waited)
-        ahead_s = 2 * statistics.median(recent_s or [0.0])  # what one more step may take
-        share = place.agree(1.0 if caught else spent(config, progress, reserve_s + ahead_s, began))
+            progress["ahead_s"] = 2 * statistics.median(recent_s)
+        share = place.agree(1.0 if caught else spent(config, progress, began))
         if place.agree(time.monotonic() - saved > config.save_every_s) or share >= 1:
             stretch["loss"] = place.total(stretch["loss"]) / place.size
+            stretch["padded"] = int(place.total(torch.tensor(stretch["padded"], device=place.device)))
             muon, _ = run.optimizers
             muon.gather()
             if place.rank == 0:
                 entry = log_entry(progress, stretch, time.monotonic() - saved, peak_rate)
-                reserve_s = save(run, progress, entry) * MARGIN
+                progress["save_s"] = save(run, progress, entry)
             stretch, saved = fresh_stretch(), time.monotonic()
             progress["seconds"] = saved - started
-            share = max(share, place.agree(spent(config, progress, reserve_s + ahead_s, began)))
+            share = max(share, place.agree(spent(config, progress, began)))
     bar.close()
     if place.rank == 0:
-        is_over = spent(whole, progress, reserve_s + ahead_s, began) >= 1
+        is_over = spent(whole, progress, began) >= 1
         told = "the budget is used up" if is_over else "the same command goes on"
         tqdm.write(f"step {progress['step']}, {progress['seconds']:.0f} of {config.budget_s:g} s: {told}")
 
@@ -235,8 +237,9 @@ def set_rates(optimizers, peaks: list[list[float]], factor: float) -> None:
             group["lr"] = peak * factor
 
 
-def spent(config: PretrainConfig, progress: dict, reserve_s: float, began: float) -> float:
+def spent(config: PretrainConfig, progress: dict, began: float) -> float:
     """The share of the training that lies behind, by seconds or, with max_steps, by steps; 1 also when the piece is over."""
+    reserve_s = progress["save_s"] * MARGIN + progress["ahead_s"]
     if time.monotonic() - began + reserve_s >= config.piece_s:
         return 1.0
     if config.max_steps:
@@ -279,7 +282,8 @@ def save(run: Training, progress: dict, entry: dict) -> float:
 
 
 def save_all(run: Training, progress: dict) -> None:
-    """The checkpoint first: a model without one is taken for a finished one, which no training replaces."""
+    """The checkpoint first: a model without one is taken for a finished one, which no training replaces. It counts the save in."""
+    told = {**progress, "seconds": progress["seconds"] + progress["save_s"], "config": run.settled}
     with checkpoint.writable(run.out, "make room; the same command then goes on from the last checkpoint"):
-        checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, {**progress, "config": run.settled})
+        checkpoint.save_checkpoint(run.out, run.net, run.optimizers, run.ema, told)
         checkpoint.save_model(run.net, run.out, run.ema)

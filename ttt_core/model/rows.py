@@ -6,15 +6,20 @@ patches no module and trains all weights. Not here: what is in a row (`batches.p
 Shapes: S tokens of the row, D width, H heads, d of a head.
 """
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from ttt_core.errors import InputError
 from ttt_core.model.attention import Run, attention
 from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import IGNORE, GridLM, Layer, rotary_table, rotate
 from ttt_core.model.pretrain_config import PretrainConfig
+
+NO_COMPILER = ("InvalidCxxCompiler", "Failed to find C compiler")  # as Inductor and Triton say it
 
 
 class PackedGridLM(nn.Module):
@@ -69,3 +74,14 @@ def callable_of(net: GridLM, config: PretrainConfig, place: World) -> nn.Module:
     model = PackedGridLM(net, config.compile) if packed else net
     model = nn.parallel.DistributedDataParallel(model) if place.size > 1 else model
     return torch.compile(model, dynamic=True) if config.compile and not packed else model
+
+
+@contextlib.contextmanager
+def compiler_missed():
+    """Within the context torch.compile on a machine that has no C++ compiler is an InputError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(told in str(error) for told in NO_COMPILER):
+            raise
+        raise InputError("--compile: finds no C++ compiler; install one (g++), or leave --compile away") from None

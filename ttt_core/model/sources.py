@@ -11,6 +11,7 @@ import hashlib
 import json
 import reprlib
 import warnings
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,11 +19,12 @@ import numpy as np
 
 from ttt_core.arc import augment
 from ttt_core.arc.metric import read_solutions
-from ttt_core.arc.tasks import N_COLORS, Pair, Task, grid_fault, nearest, read_challenges, to_grid
+from ttt_core.arc.tasks import N_COLORS, Challenges, Pair, Task, grid_fault, nearest, read_challenges, to_grid
 from ttt_core.errors import InputError
 from ttt_core.model.corpus import Corpus, length
 
 COLOR_RULES = ("none", "free", "outputs_fixed", "all")
+MANY = 60  # ids that a command line is better spared
 EXTRA_LAYOUT = "give a JSON file {id: [pair, ...]}, or RE-ARC's folder of <id>.json files, each a list of pairs"
 
 
@@ -52,10 +54,10 @@ def read_corpus(
 ) -> Corpus:
     """Training tasks of `data` (all their pairs) with `extra` pairs of the same tasks, and the demonstrations of `transductive`.
 
-    Equal pairs of one task are taken once, sequences above max_tokens dropped. original_views: how often a pair that is not
-    generated stands in the corpus, for as many views of it an epoch. hold_out: ids of tasks whose test pairs
-    (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude: ids left out altogether; of a
-    task that `transductive` has too, what `data` knows of it is left out alone.
+    Equal pairs of one task are taken once, sequences above max_tokens dropped, and tasks that keep none to learn.
+    original_views: how often a pair that is not generated stands in the corpus, for as many views of it an epoch. hold_out:
+    ids of tasks whose test pairs (of a challenge file's tasks: whose last demonstration) are kept out of training. exclude:
+    ids left out altogether; of a task that `transductive` has too, what `data` knows of it is left out alone.
     guard: challenge file that must share neither a task id nor a pair with what is learnt, InputError if it does; but
     its own demonstrations may be, where it is `transductive` itself.
     """
@@ -65,21 +67,16 @@ def read_corpus(
         raise InputError(f"extra pairs {extra}: belong to training tasks; give --data too, or leave --extra out")
     given = read_training_tasks(data) if data else []
     demonstrated = read_demonstrations(transductive) if transductive else []
+    in_data = {task.id for task in given}
     for task_id in sorted(exclude - {task.id for task in (*given, *demonstrated)}):
         known = nearest(task_id, [task.id for task in (*given, *demonstrated)])
         warnings.warn(f"--exclude {task_id}: there is no such task; the nearest id is {known}", stacklevel=3)
     tasks = {task.id: task for task in given if task.id not in exclude}
     generated = read_extra(extra, tasks) if extra else {}
-    shown = [task for task in demonstrated if task.id not in exclude or task.id in {known.id for known in given}]
+    shown = [task for task in demonstrated if task.id not in exclude or task.id in in_data]
     if guard:
         is_other = transductive and transductive.resolve() != guard.resolve()
-        checked = [*tasks.values(), *(shown if is_other else ())]
-        learnt = [(t.id, pair) for t in checked for pair in (*t.train, *t.test, *generated.get(t.id, ()))]
-        if told := leaked({t.id for t in checked}, learnt, guard):
-            raise InputError(
-                f"leak: training task {told[0]} shows what task {told[1]} of {guard} asks; "
-                f"leave it out with --exclude {told[0]}"
-            )
+        refuse_leaks(tasks, shown if is_other else [], generated, guard, in_data, transductive)
     for task in shown:
         if task.id in tasks:
             raise InputError(f"task {task.id}: in {data} and in {transductive}; leave it out with --exclude {task.id}")
@@ -87,22 +84,54 @@ def read_corpus(
     missing = sorted(hold_out - set(tasks))
     if missing:
         raise InputError(f"hold-out task {missing[0]}: not among the training tasks of {data or transductive}")
-    pairs, held_out, free = [], [], []
-    for index, task in enumerate(tasks.values()):
+    ids, pairs, held_out, free = [], [], [], []
+    for task in tasks.values():
         kept_out = distinct(task.test) if task.id in hold_out else []
         originals = task.train if kept_out else (*task.train, *task.test)
-        free.append(permutable(originals, colors))
         own = distinct((*kept_out, *originals))
         every = distinct((*own, *generated.get(task.id, ())))
         learnt = own[len(kept_out) :] * original_views + every[len(own) :]  # nothing of what is kept out
-        pairs += [(index, pair) for pair in learnt if length(pair) <= max_tokens]
-        held_out += [(index, pair) for pair in kept_out if length(pair) <= max_tokens]
-    if len(held_out) < len(hold_out):
-        told = f"{len(hold_out)} tasks are held out, of which {len(held_out)} pairs have at most {max_tokens} tokens"
-        warnings.warn(f"{told}; raise --max-tokens", stacklevel=3)
+        if short := [(len(ids), pair) for pair in learnt if length(pair) <= max_tokens]:
+            pairs += short
+            held_out += [(len(ids), pair) for pair in kept_out if length(pair) <= max_tokens]
+            free.append(permutable(originals, colors))
+            ids.append(task.id)
     if not pairs:
         raise InputError(f"{data or transductive}: no pair of at most {max_tokens} tokens; raise --max-tokens")
-    return Corpus(tuple(tasks), tuple(free), tuple(pairs), tuple(held_out), frozenset(task.id for task in shown))
+    fit = f"of at most {max_tokens} tokens"
+    if silent := len(tasks) - len(ids):
+        told = f"{silent} of {len(tasks)} tasks have no pair {fit} and are not learnt"
+        warnings.warn(f"{told}; raise --max-tokens", stacklevel=3)
+    if (n := len({index for index, _ in held_out})) < len(hold_out):
+        told = f"{len(hold_out)} tasks are held out, of which {n} are learnt and have a test pair {fit}"
+        warnings.warn(f"{told}; raise --max-tokens", stacklevel=3)
+    return Corpus(tuple(ids), tuple(free), tuple(pairs), tuple(held_out), frozenset(task.id for task in shown))
+
+
+def refuse_leaks(
+    tasks: dict[str, Task],
+    shown: list[Task],
+    generated: dict,
+    guard: Path,
+    in_data: set[str],
+    transductive: Path | None,
+) -> None:
+    """InputError if what is learnt shows what `guard` asks: all of `tasks` and their generated pairs, of those `shown` the demonstrations.
+
+    Says how to be rid of it: --exclude leaves a task out, but of one that is `in_data` too not what `transductive` shows.
+    """
+    checked = [*tasks.values(), *shown]
+    pairs = ((t.id, pair) for t in checked for pair in (*t.train, *t.test, *generated.get(t.id, ())))
+    if told := leaks({t.id for t in checked}, pairs, guard):
+        stays = {t.id for t in shown} & in_data
+        out, off = [t for t in told if t in tasks or t not in stays], [t for t in told if t in stays]
+        (source, asked), *others = told.items()
+        more, it = (f", and {len(others)} more like it", "them") if others else ("", "it")
+        given = ",".join(out) if len(out) <= MANY else f"@FILE, where FILE holds {','.join(out)}"
+        ways = [f"leave {it} out with --exclude {given}"] if out else []
+        ways += [f"take {','.join(off)} out of {transductive}"] if off else []
+        leak = f"training task {source} shows what task {asked} of {guard} asks{more}"
+        raise InputError(f"leak: {leak}; {', and '.join(ways)}")
 
 
 def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
@@ -117,7 +146,7 @@ def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
 def read_training_tasks(data: Path) -> list[Task]:
     """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
     solutions = read_solutions(data / "arc-agi_training_solutions.json")
-    tasks = usable(data / "arc-agi_training_challenges.json")
+    tasks = usable(data / "arc-agi_training_challenges.json").tasks
     for task in tasks:
         if (n := len(solutions.get(task.id, ()))) != len(task.test):
             told = f"task {task.id} has {len(task.test)} test inputs and {n} solutions"
@@ -130,18 +159,18 @@ def read_training_tasks(data: Path) -> list[Task]:
 
 def read_demonstrations(challenges: Path) -> list[Task]:
     """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt. InputError if there are none."""
-    return [Task(task.id, task.train, ()) for task in usable(challenges)]
+    return [Task(task.id, task.train, ()) for task in usable(challenges).tasks]
 
 
-def usable(challenges: Path) -> tuple[Task, ...]:
-    """The usable tasks of a challenge file, and a warning that names one that is not. InputError if there are none."""
+def usable(challenges: Path, others: str = "are left out") -> Challenges:
+    """A challenge file, and a warning that names one of its tasks that is not usable. InputError if none is."""
     read = read_challenges(challenges)
     if not read.tasks:
         raise InputError(f"{challenges}: no usable task: {read.faults[0]}; give a challenge file")
     if read.bad:
-        told = f"{len(read.bad)} of {len(read.n_test)} tasks are left out: {read.faults[0]}"
+        told = f"{len(read.bad)} of {len(read.n_test)} tasks {others}: {read.faults[0]}"
         warnings.warn(f"{challenges}: {told}", stacklevel=4)
-    return read.tasks
+    return read
 
 
 def split_last(task: Task) -> Task:
@@ -183,7 +212,7 @@ def _read_json(path: Path):
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             return json.load(file)
-    except (OSError, ValueError, EOFError, RecursionError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
         raise InputError(f"extra pairs {path}: {error}; {EXTRA_LAYOUT}") from None
 
 
@@ -194,30 +223,34 @@ def _extra_pair(path: Path, task_id: str, pair) -> Pair:
     return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
 
 
-def leaked(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> tuple[str, str] | None:
-    """A task of the material (ids; pairs of an id and a pair) and one of the challenge file `guard` that asks what it shows: a task id, a pair or a test input."""
-    seen: dict[bytes, str] = {}
-    for task_id, pair in pairs:
-        seen[digest(pair.input)] = seen[digest(pair.input, pair.output)] = task_id
-    read = read_challenges(guard)
-    for task_id in read.n_test:  # those that cannot be read too
-        if task_id in ids:
-            return task_id, task_id
+def leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> dict[str, str]:
+    """Tasks of the material (ids; pairs of an id and a pair) that show what a task of the challenge file `guard` asks, each with such a task.
+
+    What may be shown is a task id, a pair or a test input.
+    """
+    read, asked = usable(guard, "cannot be read and are compared by id alone"), {}
     for task in read.tasks:
-        asked = [digest(p.input, p.output) for p in task.train] + [digest(p.input) for p in task.test]
-        if source := next((seen[d] for d in asked if d in seen), None):
-            return source, task.id
-    return None
+        asked |= {digest(p.input, p.output): task.id for p in task.train} | {
+            digest(p.input): task.id for p in task.test
+        }
+    told = {task_id: task_id for task_id in read.n_test if task_id in ids}
+    for task_id, pair in pairs:
+        if found := asked.get(digest(pair.input)) or asked.get(digest(pair.input, pair.output)):
+            told.setdefault(task_id, found)
+    return told
 
 
 def refuse_base(base_ids: set[str], guard: Path, transductive: bool, data: Path | None = None) -> None:
     """InputError if a base model knows tasks of `guard`, from more than a transductive run may use: by id or, of those in `data`, by content."""
     known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
-    told = leaked(base_ids, [(t.id, pair) for t in known for pair in (*t.train, *t.test)], guard)
-    if told:
+    told = leaks(base_ids, ((t.id, pair) for t in known for pair in (*t.train, *t.test)), guard)
+    for source, asked in told.items():
         how = "learnt with its answers" if transductive else "learnt"
-        shows = "" if told[0] == told[1] else f"task {told[0]}, which shows what is asked by "
-        raise InputError(f"leak: the base model has {how} {shows}task {told[1]} of {guard}; start from another base")
+        shows = "" if source == asked else f"task {source}, which shows what is asked by "
+        more = f", and {len(told) - 1} more like it" if len(told) > 1 else ""
+        raise InputError(
+            f"leak: the base model has {how} {shows}task {asked} of {guard}{more}; start from another base"
+        )
 
 
 def digest(*grids: np.ndarray) -> bytes:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 
-def matmul_rate(device: torch.device, repeats: int = 8) -> float:
-    """FLOP/s of the best of `repeats` bf16 products, of sizes that suit the device."""
+def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int = 8) -> float:
+    """FLOP/s of the best of `repeats` products in `dtype`, that of the training, of sizes that suit the device."""
     size = 8192 if device.type == "cuda" else 1024
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(repeats + 1):
         started = time.perf_counter()

@@ -30,7 +30,9 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     norm = nn.utils.clip_grad_norm_(parameters, clip_norm)
     if not torch.isfinite(norm):
-        raise NonFiniteError(f"gradient norm {float(norm)}: lower --lr and the other rates, with another --out and this one as --base")
+        raise NonFiniteError(
+            f"gradient norm {float(norm)}: lower --lr and the other rates, with another --out and this one as --base"
+        )
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -38,8 +40,13 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
 
 
 def autocast(device: torch.device):
+    """Computes in `dtype_on` the device."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype_on(device) == torch.bfloat16)
+
+
+def dtype_on(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies in it, else float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=compute_dtype(device) == torch.bfloat16)
+    return torch.bfloat16 if compute_dtype(device) == torch.bfloat16 else torch.float32
 
 
 def make_optimizers(net: nn.Module, config, place: World) -> list[torch.optim.Optimizer]:

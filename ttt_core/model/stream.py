@@ -4,7 +4,12 @@ From (seed, epoch, step) alone, so that a resumed training sees what an uninterr
 how steps are cut (`corpus.py`).
 """
 
+import contextlib
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from ttt_core.arc.augment import task_rng
+from ttt_core.errors import CheckpointError
 from ttt_core.model.batches import make_batch, make_row
 from ttt_core.model.corpus import Corpus, Epoch, plan_epoch
 from ttt_core.model.distributed import World
@@ -48,9 +54,10 @@ def examples(corpus: Corpus, config, place: World, progress: dict, packed: bool)
 
 def share_of_step(corpus: Corpus, plan: Epoch, number: int, rng: np.random.Generator, place: World) -> list[Part]:
     """A process's rows of each micro-batch, weighted so that the processes' mean is the mean over the step's targets."""
-    rows, parts = slice(place.rank, None, place.size), []
+    parts = []
     targets = sum(int(plan.answers[indices].sum()) for indices in plan.steps[number])
-    for indices in plan.steps[number]:
+    for turn, indices in enumerate(plan.steps[number]):
+        rows = slice((place.rank + turn) % place.size, None, place.size)  # what is left over goes to another each time
         own = int(plan.answers[indices][rows].sum())
         few = slice(0, 1)  # fewer rows than processes: one that counts nothing
         batch = make_batch(corpus, plan, indices, rng, rows if own else few)
@@ -87,6 +94,23 @@ class Steps(IterableDataset):
         return examples(*self.given)
 
 
+def heed_parent_alone(_: int) -> None:
+    """In the process that makes the steps: SIGTERM ends it where the one that trains sends it, and no one else.
+
+    `timeout`, Slurm and torchrun send it to both; the one that trains then saves, and ends the other. (macOS does not tell.)
+    """
+    parent = multiprocessing.parent_process().pid
+
+    def wait() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=wait, daemon=True).start()
+
+
 def ahead(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tuple]:
     """`examples`, made AHEAD steps ahead by a process of its own: a thread would hold up the one that trains.
 
@@ -97,5 +121,19 @@ def ahead(corpus: Corpus, config, place: World, progress: dict) -> Iterator[tupl
         "prefetch_factor": AHEAD,
         "pin_memory": place.device.type == "cuda",
         "collate_fn": tuple,
+        "worker_init_fn": heed_parent_alone,
     }
     return iter(DataLoader(Steps(corpus, config, place, progress), batch_size=None, **options))
+
+
+@contextlib.contextmanager
+def death_told():
+    """Within the context it is a CheckpointError if the process that makes the steps is killed."""
+    try:
+        yield
+    except RuntimeError as error:  # torch has no class of its own for it
+        if not str(error).startswith("DataLoader worker (pid"):
+            raise
+        how = " ".join(str(error).split()).rstrip(".")
+        told = f"the process that makes the batches died ({how}); free memory"
+        raise CheckpointError(f"{told}; the same command goes on from the last checkpoint") from None

@@ -37,7 +37,7 @@ def note(stretch: dict, loss: torch.Tensor, lengths: np.ndarray, padded: int, fl
 
 
 def log_entry(progress: dict, stretch: dict, seconds: float, matmul_rate: float) -> dict:
-    """The log line of a stretch of `seconds`; matmul_rate in FLOP/s of all devices together."""
+    """The log line of a stretch of `seconds`, its loss and padded tokens those of all processes; matmul_rate in FLOP/s of all devices together."""
     rate = stretch["flop"] / seconds
     return {
         "step": progress["step"],

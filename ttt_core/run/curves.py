@@ -43,7 +43,8 @@ def write_curves(model_dir: str | Path) -> Path:
 
 def _read(log: Path) -> list[dict]:
     try:
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        told = log.read_text().splitlines(keepends=True)
+        lines = [json.loads(line) for line in told if line.endswith("\n")]  # a kill may have cut the last one
         complete = lines and all(line["tokens"] >= 0 and line["seconds"] > 0 and line["loss"] >= 0 for line in lines)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"training log {log}: {error!r}; give a folder that `pretrain` wrote") from None
