@@ -32,8 +32,10 @@ SOAK_S ?= 1800
 soak: .venv/ready
 	.venv/bin/python tests/bench/soak.py --seconds $(SOAK_S)
 
+# As in the image, where this machine has it: not every version of Python can take those of the packages.
+KAGGLE_PYTHON ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 .venv-kaggle/ready: requirements.txt
-	$(PYTHON) -m venv .venv-kaggle
+	$(KAGGLE_PYTHON) -m venv .venv-kaggle
 	.venv-kaggle/bin/pip install -q -r requirements.txt $(KAGGLE_IMAGE)
 	touch $@
 

@@ -8,6 +8,7 @@ Two builds of one commit are byte-identical. Not here: the checks (`ttt_core/run
 (`ttt_core/run/kaggle_push.py`), and what the notebook does on Kaggle (`notebooks/submission.py`).
 """
 
+import ast
 import functools
 import json
 import re
@@ -27,13 +28,16 @@ import yaml
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_push
+from ttt_core.run.environment import fingerprint
 from ttt_core.run.kaggle_checks import MACHINES, SOURCES, find_faults, profile_faults, settings_of
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
 
 ROOT = Path(__file__).resolve().parent
+NOTEBOOK = "notebooks/submission.py"
 STRAY = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 OWNER = "OWNER"  # stands in the templates for the Kaggle user name
-WHEEL_TAGS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")  # what Kaggle's image installs
+GLIBC = 35  # of Kaggle's image: 2.35
+WHEEL_TAGS = (*(f"manylinux_2_{n}_x86_64" for n in range(GLIBC, 4, -1)), "manylinux2014_x86_64")
 KAGGLE_PYTHON = "3.12"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -50,7 +54,9 @@ def main(
     ),
     machine_shape: str = typer.Option("", help=f"one of {', '.join(MACHINES)}"),
     profile: Path = typer.Option(ROOT / "notebooks/kaggle.yaml", help="notebook parameters to bake in"),
-    wheels: str = typer.Option("", help="PACKAGE,...: wheels of these to bring along, for the notebook to install"),
+    wheels: str = typer.Option(
+        "", help="PACKAGE,...: wheels of these, not of what they need, for the notebook to install"
+    ),
     check: bool = typer.Option(False, help="check what was staged; exit 1 if Kaggle would refuse it or it would fail"),
     send: bool = typer.Option(False, "--push", help="check, then send both to Kaggle and fetch the run's output"),
 ):
@@ -58,17 +64,22 @@ def main(
     try:
         client = kaggle_push.connect() if send else None
         owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
+        values = read_profile(profile)
+        settings_of(values)
         shipped = Path(model) if model and Path(model).is_dir() else None
         if model and not shipped and not re.fullmatch(SOURCES["model_sources"][0], model):
             raise InputError(
                 f"--model {model}: no such folder here, and no {SOURCES['model_sources'][1]}; give one of the two"
             )
-        require_preset(shipped or bundled(), profile)
+        wanted = _template("kernel-metadata.json", owner)
+        is_elsewhere = model or values.get("model") or wanted["model_sources"] or wanted["dataset_sources"][1:]
+        if shipped or not is_elsewhere:  # what lies on Kaggle cannot be looked at from here
+            require_preset(shipped or bundled(), profile)
         stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}
-        changes["model"] = "" if shipped else model
+        changes |= {"model": "" if shipped else model, "build": fingerprint(out / "dataset" / environment.MANIFEST)}
         stage_kernel(out / "kernel", owner, profile, **changes)
-        if faults := profile_faults(read_profile(profile)) + find_faults(out) if check or send else []:
+        if faults := profile_faults(declared(ROOT / NOTEBOOK) | values) + find_faults(out) if check or send else []:
             raise SystemExit("\n".join(faults))
         size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
         told = " are fit to push" if check or send else ""
@@ -79,7 +90,7 @@ def main(
             kaggle_push.push(out, client, say=functools.partial(print, flush=True))
         elif owner == OWNER:
             print("before a push: give --owner, your Kaggle user name")
-    except TTTError as error:
+    except (TTTError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
 
@@ -112,17 +123,17 @@ def stage_dataset(folder: Path, owner: str, wheels: Sequence[str] = (), model: P
     if wheels:
         collect_wheels(folder / environment.WHEELS, wheels)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    manifest = {file.relative_to(folder).as_posix(): environment.fingerprint(file) for file in files}
+    manifest = {file.relative_to(folder).as_posix(): fingerprint(file) for file in files}
     _write_json(folder / environment.MANIFEST, manifest)
     _write_json(folder / "dataset-metadata.json", _template("kaggle_dataset/dataset-metadata.json", owner))
 
 
 def collect_wheels(folder: Path, packages: Sequence[str]):
-    """Wheels of `packages` and of what they need, for Kaggle's image, and the list of those asked for."""
+    """Wheels of `packages`, without what they need, for Kaggle's image, and the list of them."""
     folder.mkdir()
     tags = [option for tag in (*WHEEL_TAGS, "any") for option in ("--platform", tag)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", folder, "--only-binary=:all:", *tags]
-    command += ["--python-version", KAGGLE_PYTHON, "--implementation", "cp", *packages]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *tags]
+    command += ["--only-binary=:all:", "--python-version", KAGGLE_PYTHON, "--implementation", "cp", *packages]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         reason = next((line for line in ran.stderr.splitlines() if line.startswith("ERROR")), "pip failed")
@@ -130,8 +141,13 @@ def collect_wheels(folder: Path, packages: Sequence[str]):
     (folder / environment.WHEEL_LIST).write_text("\n".join(packages) + "\n")
 
 
-def stage_kernel(folder: Path, owner: str, profile: Path, *, slug="", competition="", model="", machine_shape=""):
-    """The notebook with the profile's parameters baked in, and the metadata that `kaggle kernels push` reads."""
+def stage_kernel(
+    folder: Path, owner: str, profile: Path, *, slug="", competition="", model="", machine_shape="", build=""
+):
+    """The notebook with the profile's parameters baked in, and the metadata that `kaggle kernels push` reads.
+
+    build: sha256 of the manifest of the dataset that the notebook is to find.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     metadata = _template("kernel-metadata.json", owner)
@@ -144,7 +160,8 @@ def stage_kernel(folder: Path, owner: str, profile: Path, *, slug="", competitio
     if machine_shape:
         metadata["machine_shape"] = machine_shape
     _write_json(folder / "kernel-metadata.json", metadata)
-    nbformat.write(bake(ROOT / "notebooks/submission.py", read_profile(profile)), folder / metadata["code_file"])
+    values = {"build": build, "need_model": bool(metadata["model_sources"])} | read_profile(profile)
+    nbformat.write(bake(ROOT / NOTEBOOK, values), folder / metadata["code_file"])
 
 
 def read_profile(path: Path) -> dict:
@@ -161,9 +178,8 @@ def read_profile(path: Path) -> dict:
 def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
     """The notebook of a jupytext source with `parameters` set; InputError for one that it does not declare."""
     notebook = jupytext.read(source)
-    declared = next(cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     environment.check_parameters(
-        [declared, "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())]
+        [_first_cell(source), "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())]
     )
     with tempfile.TemporaryDirectory() as scratch:
         plain, baked = Path(scratch, "plain.ipynb"), Path(scratch, "baked.ipynb")
@@ -177,6 +193,15 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
             cell.outputs, cell.execution_count = [], None
     notebook.metadata = nbformat.from_dict({"kernelspec": notebook.metadata["kernelspec"]})
     return notebook
+
+
+def declared(source: Path) -> dict:
+    """The parameters that a notebook's jupytext source declares, and their values where nobody sets them."""
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(_first_cell(source)).body}
+
+
+def _first_cell(source: Path) -> str:
+    return next(cell.source for cell in jupytext.read(source).cells if "parameters" in cell.metadata.get("tags", []))
 
 
 def _template(path: str, owner: str) -> dict:

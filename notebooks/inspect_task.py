@@ -66,7 +66,7 @@ print(f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} t
 
 # %%
 seen = augment.draw_views(puzzled, options.decode.views, augment.task_rng(seed, puzzled.id, "views"))
-figures.views(puzzled, seen)
+figures.views(puzzled, seen, test - 1)
 
 # %% [markdown]
 # ## Tokens: what the model reads

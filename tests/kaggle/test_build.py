@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
+from typer.testing import CliRunner
 
 import build_submission as bundle
 from ttt_core.errors import InputError
@@ -22,7 +23,7 @@ PROFILE = ROOT / "notebooks/kaggle.yaml"
 
 def staged(out: Path, owner: str = "someone") -> Path:
     bundle.stage_dataset(out / "dataset", owner)
-    bundle.stage_kernel(out / "kernel", owner, PROFILE)
+    bundle.stage_kernel(out / "kernel", owner, PROFILE, build=environment.fingerprint(out / "dataset/MANIFEST.json"))
     return out
 
 
@@ -36,14 +37,18 @@ def copy(built, tmp_path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "copy"))
 
 
+def build(out: Path, *arguments):
+    """What the command tells (`output`) and its `exit_code`, with what it stages in `out`."""
+    return CliRunner().invoke(bundle.app, ["--out", str(out), *map(str, arguments)])
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def test_a_fresh_build_passes_its_check(tmp_path):
-    ran = subprocess.run(
-        [sys.executable, ROOT / "build_submission.py", "--check", "--out", tmp_path], capture_output=True, text=True
-    )
+    command = [sys.executable, ROOT / "build_submission.py", "--check", "--out", tmp_path]
+    ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
 
 
@@ -64,11 +69,17 @@ def test_the_dataset_holds_library_model_and_manifest_and_no_strays(built):
     assert set(listed) == names - {"MANIFEST.json", "dataset-metadata.json"}
 
 
-def test_the_notebook_has_the_profile_baked_in(built):
-    notebook = nbformat.read(built / "kernel/submission.ipynb", as_version=4)
-    injected = next(c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", []))
+def injected(out: Path) -> dict:
+    """The parameters baked into the notebook staged in `out`."""
+    notebook = nbformat.read(out / "kernel/submission.ipynb", as_version=4)
     values: dict = {}
-    exec(injected, values)
+    exec(next(c.source for c in notebook.cells if "injected-parameters" in c.metadata.get("tags", [])), values)
+    return values
+
+
+def test_the_notebook_has_the_profile_baked_in(built):
+    values = injected(built)
+    assert values["build"] == environment.fingerprint(built / "dataset/MANIFEST.json") and not values["need_model"]
     assert values["run_dir"] == "/kaggle/working" and values["challenges"] == "" and values["need_gpu"] is True
 
 
@@ -82,8 +93,6 @@ def test_a_model_folder_is_shipped_in_place_of_the_base_and_another_kind_wants_i
     (model / "checkpoint").mkdir(parents=True)
     (model / "checkpoint/progress.json").touch()
     profile.write_text(PROFILE.read_text())
-    command = [sys.executable, ROOT / "build_submission.py", "--out", tmp_path / "out", "--model", model]
-    command += ["--profile", profile]
     sizes = {"vocab_size": 15, "n_positions": 64, "n_embd": 32, "n_layer": 1, "n_head": 2}
     for net, preset, fault in (
         (None, "", "no config.json"),
@@ -94,11 +103,32 @@ def test_a_model_folder_is_shipped_in_place_of_the_base_and_another_kind_wants_i
         if net:
             net.save_pretrained(model)
         profile.write_text(PROFILE.read_text() + preset)
-        ran = subprocess.run(command, capture_output=True, text=True)
-        assert (ran.returncode != 0) == bool(fault) and fault in ran.stderr, ran.stderr
+        ran = build(tmp_path / "out", "--model", model, "--profile", profile)
+        assert ran.exit_code == bool(fault) and fault in ran.output, ran.output
     assert {file.name for file in (tmp_path / "out/dataset/model").iterdir()} >= {"config.json", "model.safetensors"}
     assert not (tmp_path / "out/dataset/model/checkpoint").exists()
     assert json.loads((tmp_path / "out/kernel/kernel-metadata.json").read_text())["model_sources"] == []
+
+
+def test_a_model_on_kaggle_is_not_judged_by_the_bundled_one_and_must_be_mounted(tmp_path):
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(PROFILE.read_text() + "preset: nvarc\n")
+    ran = build(tmp_path, "--model", "a/b/transformers/c/1", "--profile", profile)
+    assert ran.exit_code == 0, ran.output
+    assert json.loads((tmp_path / "kernel/kernel-metadata.json").read_text())["model_sources"] == [
+        "a/b/transformers/c/1"
+    ]
+    assert injected(tmp_path)["need_model"] is True
+    ran = build(tmp_path, "--profile", profile)
+    assert ran.exit_code == 1 and "is for text models" in ran.output
+    profile.write_text(profile.read_text().replace('model: ""', "model: /kaggle/input/my-qwen"))
+    assert build(tmp_path, "--profile", profile).exit_code == 0
+
+
+def test_what_the_system_refuses_is_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    ran = build(tmp_path / "file")
+    assert ran.exit_code == 1 and ran.output.startswith("error: ") and len(ran.output.splitlines()) == 1
 
 
 def test_options_reach_the_kernel_metadata(tmp_path):
@@ -236,16 +266,65 @@ def test_a_mounted_model_is_preferred_to_the_bundled_one_and_two_are_an_error(bu
         environment.find_model(root / "input", library)
 
 
-def make_wheel(folder: Path, name: str):
+def model_below(folder: Path, weights: str = "model.safetensors") -> Path:
+    folder.mkdir(parents=True)
+    for name in ("config.json", weights):
+        (folder / name).touch()
+    return folder.resolve()
+
+
+def test_a_mounted_model_in_a_folder_of_its_own_is_found_and_another_bundles_is_not(tmp_path):
+    library = tmp_path / "datasets/owner/arc-ttt-core"
+    ours, _ = (model_below(tmp_path / f"datasets/owner/{name}/model") for name in ("arc-ttt-core", "older-bundle"))
+    for name in ("arc-ttt-core", "older-bundle"):
+        (tmp_path / f"datasets/owner/{name}/ttt_core").mkdir()
+    assert environment.find_model(tmp_path, library) == ours
+    with pytest.raises(InputError, match="one was to be attached"):
+        environment.find_model(tmp_path, library, need=True)
+    deep = model_below(tmp_path / "models/owner/qwen/transformers/4b/1/qwen3_4b")
+    assert environment.find_model(tmp_path, library, need=True) == deep
+
+
+def test_a_mounted_model_without_safetensors_is_no_bundled_one(tmp_path):
+    model_below(tmp_path / "models/owner/gpt/transformers/small/1", weights="pytorch_model.bin")
+    with pytest.raises(InputError, match=r"small/1: has config.json and no \*.safetensors"):
+        environment.find_model(tmp_path, None)
+
+
+def test_without_mounts_and_library_the_model_is_the_bundled_one(tmp_path):
+    assert environment.find_model(tmp_path / "nowhere", None) == ROOT / "kaggle_dataset/model"
+    with pytest.raises(InputError, match="none is beside the library"):
+        environment.find_model(tmp_path, tmp_path)
+
+
+def test_a_dataset_of_another_build_than_the_notebook_is_a_fault(copy):
+    values, dataset = injected(copy), copy / "dataset"
+    assert environment.manifest_faults(dataset, values["build"]) == []
+    (dataset / "MANIFEST.json").write_text("{}")
+    assert "another build than this notebook; push both" in environment.manifest_faults(dataset, values["build"])[0]
+    assert any("another build" in fault for fault in kaggle_checks.find_faults(copy))
+
+
+def make_wheel(folder: Path, name: str, version: str = "1.0", tag: str = "py3-none-any", needs: str = ""):
     folder.mkdir(exist_ok=True)
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", "brought = True\n")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
+        needed = f"Requires-Dist: {needs}\n" if needs else ""
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
         wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_wheels_are_the_newest_that_the_image_takes_and_without_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    make_wheel(tmp_path / "index", "with_code")
+    make_wheel(tmp_path / "index", "with_code", "2.0", "cp312-cp312-manylinux_2_24_x86_64", needs="torch")
+    make_wheel(tmp_path / "index", "with_code", "3.0", "cp312-cp312-manylinux_2_38_x86_64")
+    bundle.collect_wheels(tmp_path / "wheels", ["with_code"])
+    (wheel,) = (tmp_path / "wheels").glob("*.whl")
+    assert wheel.name.startswith("with_code-2.0")
 
 
 def test_wheels_are_collected_and_installed_without_an_index(tmp_path, monkeypatch):
@@ -273,23 +352,26 @@ def test_wheels_are_collected_and_installed_without_an_index(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("printed", "usable", "faults"),
+    ("printed", "instead", "faults"),
     [
-        ("0, NVIDIA L4, 8.9", ["0"], 0),
-        ("0, Tesla P100-PCIE-16GB, 6.0", [], 1),
-        ("", [], 1),
-        ("No devices were found", [], 1),
-        ("0, NVIDIA L4, [N/A]", [], 1),
-        ("0, NVIDIA L4, 8.9\\nUnable to determine the device handle for GPU1\\n2, NVIDIA L4, 8.9", ["0", "2"], 1),
+        ("0, NVIDIA L4, 8.9", "", 0),
+        ("0, Tesla P100-PCIE-16GB, 6.0", "cpu", 1),
+        ("0, Tesla P100-PCIE-16GB, 6.0\\n1, NVIDIA L4, 8.9", "cuda:1", 1),
+        ("", "", 1),
+        ("No devices were found", "", 1),
+        ("0, NVIDIA L4, [N/A]", "", 1),
+        ("0, NVIDIA L4, 8.9\\nUnable to determine the device handle for GPU1\\n2, NVIDIA L4, 8.9", "cuda:0,2", 1),
     ],
 )
 @pytest.mark.parametrize("code", [0, 15])
-def test_gpus_are_those_of_use_and_faults_name_the_others(tmp_path, printed, usable, faults, code):
+def test_faults_name_gpus_of_no_use_and_only_what_was_found_changes_the_devices(
+    tmp_path, printed, instead, faults, code
+):
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\nprintf '%b' '{printed}'\nexit {code}\n")
     program.chmod(0o755)
     found = environment.gpus(str(program))
-    assert found[0] == usable and len(found[1]) == faults
+    assert found[0] == instead and len(found[1]) == faults
 
 
 def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
@@ -297,9 +379,19 @@ def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
     assert kaggle_checks.profile_faults(sound) == []
     for name, value in {
         "preset": "marcc", "settings": "adapt.rnk=64", "budget_s": 11.5, "devices": "gpu", "run_dir": "results",
+        "model": "kaggle_dataset/model", "challenges": "build/data/c.json",
     }.items():  # fmt: skip
         (fault,) = kaggle_checks.profile_faults(sound | {name: value})
         assert str(value).split("=")[0] in fault
+    (fault,) = kaggle_checks.profile_faults(sound | {"settings": "adapt.save=true"})
+    assert "adapters fill the 20 GB" in fault
+
+
+def test_what_the_profile_leaves_to_the_notebooks_defaults_is_checked_too(tmp_path):
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(PROFILE.read_text().replace('model: ""\n', ""))
+    ran = build(tmp_path, "--check", "--profile", profile)
+    assert ran.exit_code == 1 and "profile model 'kaggle_dataset/model': is not there in the rerun" in ran.output
 
 
 def test_two_challenge_files_mounted_are_told_instead_of_one_taken(tmp_path):
@@ -308,6 +400,19 @@ def test_two_challenge_files_mounted_are_told_instead_of_one_taken(tmp_path):
         (tmp_path / f"arc-prize-{year}/challenges.json").write_text("{}")
     with pytest.raises(InputError, match="arc-prize-2025.* and .*arc-prize-2026.*attach only one"):
         environment.find_input(tmp_path, "challenges.json")
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["hf-internal-testing/tiny-random-gpt2", "hf_internal_testing_tiny_random", "sk-learn-random-forests", "risk-" * 9],
+)
+def test_names_that_only_begin_like_a_token_are_no_secrets(told):
+    assert environment.redact(told, {}) == told
+
+
+@pytest.mark.parametrize("start", ["hf_", "ghp_", "github_pat_", "glpat-", "sk-proj-", "KGAT_"])
+def test_what_has_the_shape_of_a_token_is_a_secret(start):
+    assert environment.redact(f"'{start}{'a1B2' * 6}'", {}) == "'***'"
 
 
 def test_a_manifest_that_cannot_be_read_is_a_fault(tmp_path):

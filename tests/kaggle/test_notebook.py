@@ -78,6 +78,7 @@ def test_the_kernel_runs_to_the_end_offline(tmp_path, dataset, layout, rerun, re
     ran = execute(tmp_path, dataset, layout, rerun, rehearsal_tasks="1")
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert solved(tmp_path) == records  # a commit run rehearses on one task, the rerun solves all
+    assert (tmp_path / "working/tasks.png").exists() is not rerun  # of which nobody would see a picture
 
 
 @pytest.mark.parametrize(
@@ -103,3 +104,27 @@ def test_a_damaged_dataset_is_named_in_a_rehearsal(tmp_path, dataset):
     (root := tmp_path / "root").mkdir()
     ran = execute(root, damaged, "flat", False)
     assert ran.returncode != 0 and "draw.py: changed since the build" in (root / "done.ipynb").read_text()
+
+
+def begin(root: Path, build: str) -> subprocess.CompletedProcess:
+    """The notebook's first cell in the tree below `root`."""
+    values = {"challenges": "", "inputs": str(root / "input"), "run_dir": str(root / "working"), "build": build}
+    cells = [c.source for c in bundle.bake(ROOT / "notebooks/submission.py", values).cells if c.cell_type == "code"]
+    code = "\n".join([*cells[:3], "print('took', library.name)"])
+    return subprocess.run([sys.executable, "-c", code], cwd=root, env={}, capture_output=True, text=True, timeout=60)
+
+
+def test_of_two_bundles_the_notebooks_own_is_taken(tmp_path, dataset):
+    kaggle_checks.fake_kaggle(tmp_path, dataset, "flat", challenges(1))
+    other = tmp_path / "input/an-older-bundle"
+    (other / "ttt_core").mkdir(parents=True)
+    (other / "ttt_core/__init__.py").write_text("raise SystemExit('the other one')")
+    assert "the other one" in begin(tmp_path, "").stderr
+    ran = begin(tmp_path, environment.fingerprint(dataset / "MANIFEST.json"))
+    assert "took arc-ttt-core" in ran.stdout, ran.stderr
+
+
+def test_a_dataset_that_is_not_attached_is_named(tmp_path, dataset):
+    root = kaggle_checks.fake_kaggle(tmp_path, dataset, "flat", challenges(1))
+    shutil.rmtree(root / "input/arc-ttt-core")
+    assert "attach the dataset arc-ttt-core" in begin(root, "").stderr

@@ -14,8 +14,8 @@ import pytest
 
 import ttt_core
 from tests.kaggle.fake_kaggle import SUBMISSION, TOKEN, USER, FakeKaggle, Reply
-from ttt_core.errors import InputError
-from ttt_core.run import kaggle_push
+from ttt_core.errors import InputError, PushError
+from ttt_core.run import environment, kaggle_push
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden_requests.json")
@@ -226,6 +226,27 @@ def test_passing_trouble_is_waited_out(kaggle, out):
     assert kaggle.routes().count("SaveKernel") == 2 and not any(kaggle.scripts.values())
 
 
+def test_a_network_that_is_gone_for_long_does_not_end_the_waiting(kaggle, out):
+    gone = [Reply(drop=True), Reply({}, 503)] * 4  # more than the tries of one question
+    kaggle.scripts["GetKernelSessionStatus"] = [Reply({"status": "RUNNING"}), *gone, Reply({"status": "RUNNING"})]
+    ran = push(kaggle, out)
+    assert ran.returncode == 0 and not any(kaggle.scripts.values()), ran.stderr
+
+
+@pytest.mark.parametrize("reply", [Reply(drop=True), Reply({"status": "RUNNING"}), Reply({"message": "no"}, 401)])
+def test_who_stops_waiting_says_that_the_run_goes_on_and_how_to_fetch_it(kaggle, out, reply):
+    kaggle.scripts["GetKernelSessionStatus"] = [reply] * 99
+    told = failed(push(kaggle, out, kernel_s=0.5, settle_s=0))
+    assert f"version 3 goes on without this program, and `kaggle kernels output {KERNEL}` fetches" in told
+
+
+def test_what_the_system_refuses_ends_the_push_in_one_line(kaggle, out):
+    (out.parent / ".kaggle/access_token").mkdir(parents=True)
+    assert "log in: [Errno 21] Is a directory" in failed(push(kaggle, out, token=""))
+    (out / "dataset/ttt_core/lost.py").symlink_to("nowhere")  # as a full disk does, it fails the upload's copy
+    assert "upload of dataset" in failed(push(kaggle, out))
+
+
 def test_what_was_complete_before_the_push_does_not_count(kaggle, out):
     kaggle.scripts["GetKernelSessionStatus"] = [Reply({"status": "COMPLETE"}), *[Reply({"status": "RUNNING"})] * 2]
     assert push(kaggle, out, settle_s=5).returncode == 0
@@ -269,6 +290,34 @@ def test_a_failure_of_the_version_before_is_waited_out(kaggle, out):
 def test_a_model_without_owner_is_refused_before_anything_is_copied(tmp_path):
     with pytest.raises(InputError, match="dataset id 'arc-model'"):
         kaggle_push.upload_model(tmp_path / "not even there", "arc-model")
+
+
+UPLOAD = """
+import sys
+from ttt_core.errors import TTTError
+from ttt_core.run import kaggle_push
+try:
+    kaggle_push.require_upload(sys.argv[1])
+except TTTError as error:
+    raise SystemExit(f"error: {error}")
+"""
+
+
+def test_an_upload_that_would_be_refused_is_told_before_there_is_anything_to_upload(kaggle, out):
+    def required(ref: str, token: str = TOKEN) -> subprocess.CompletedProcess:
+        env = environ(kaggle, out.parent, token)
+        return subprocess.run([sys.executable, "-c", UPLOAD, ref], env=env, capture_output=True, text=True, timeout=60)
+
+    assert required(f"{USER}/arc-model").returncode == 0
+    assert "dataset title 'arc'" in failed(required(f"{USER}/arc"))
+    assert f"the credentials are those of {USER}" in failed(required("stranger/arc-model"))
+    assert "Kaggle credentials: none" in failed(required(f"{USER}/arc-model", token=""))
+
+
+def test_an_older_kaggle_package_is_refused(monkeypatch):
+    monkeypatch.setattr(environment, "version", lambda package: "1.7.4.5")
+    with pytest.raises(PushError, match="kaggle: 1.7.4.5 is too old; pip install --upgrade 'kaggle>=2.2'"):
+        kaggle_push.connect()
 
 
 def test_a_run_that_fails_shows_the_end_of_its_log(kaggle, out):

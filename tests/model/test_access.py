@@ -29,7 +29,7 @@ REPOS = {"open/model": "", "closed/model": TOKEN, "open/pickled": ""}  # id to t
 
 
 class Hub(BaseHTTPRequestHandler):
-    """The few answers of a hub that a download needs. `server.cut`: break the next transfer of weights off midway. `busy`: answer everything with this status."""
+    """The few answers of a hub that a download needs. `server.cut`: break the next transfer of weights off midway. `busy`: answer everything with this status, and `page`."""
 
     def log_message(self, *args):
         pass
@@ -40,7 +40,7 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.split("?")[0]
         if self.server.busy:
-            return self.send(self.server.busy, b"{}")
+            return self.send(self.server.busy, self.server.page)
         repo = next((name for name in REPOS if f"/{name}" in path), None)
         given = self.headers.get("Authorization", "").removeprefix("Bearer ")
         self.server.seen.append((path, given, self.headers.get("Range", "")))
@@ -105,7 +105,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.seen, server.cut, server.busy = [], False, 0
+    server.seen, server.cut, server.busy, server.page = [], False, 0, b"{}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield server
@@ -164,6 +164,20 @@ def test_what_was_downloaded_is_taken_where_the_hub_does_not_answer_now(hub, tmp
     assert f"out of reach (status {status})" in told
 
 
+def test_a_network_that_wants_a_login_counts_as_a_hub_out_of_reach(hub, tmp_path):
+    hub.busy, hub.page = 200, b"<html>log in first</html>"
+    assert "out of reach (" in ask(hub, tmp_path, "open/model")[1]
+    path, note = ask(hub, tmp_path, "open/model", fallback=True)
+    assert Path(path) == access.bundled() and "fallback to the bundled base" in note
+
+
+def test_a_cache_that_cannot_be_used_is_named_and_fallen_back_from(hub, tmp_path):
+    (tmp_path / "hf").touch()  # where a folder should be
+    assert "cannot be downloaded (Not a directory" in ask(hub, tmp_path, "open/model")[1]
+    path, note = ask(hub, tmp_path, "open/model", fallback=True)
+    assert Path(path) == access.bundled() and "set HF_HOME" in note
+
+
 def test_a_gated_model_that_was_downloaded_is_taken_without_its_token(hub, tmp_path):
     path, _ = ask(hub, tmp_path, "closed/model", HF_TOKEN=TOKEN)
     assert path and ask(hub, tmp_path, "closed/model")[0] == path
@@ -194,10 +208,49 @@ def test_an_interrupted_download_is_resumed(hub, tmp_path):
     )
 
 
+def snapshot(hf: Path, **files: str) -> Path:
+    """A snapshot of open/model in huggingface_hub's cache below `hf`, as a download leaves it."""
+    repo = hf / "hub/models--open--model"
+    (folder := repo / "snapshots" / COMMIT).mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs/main").write_text(COMMIT)
+    for name, text in {"config.json": "{}", **files}.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
+BOTH = json.dumps({"weight_map": {"a": ONE, "b": TWO}})
+
+
+@pytest.mark.parametrize(
+    ("files", "is_whole"),
+    [
+        ({}, False),
+        ({ONE: ""}, False),
+        ({ONE: "", access.INDEX: BOTH}, False),
+        ({ONE: "", TWO: "", access.INDEX: BOTH}, True),
+        ({"model.safetensors": ""}, True),
+    ],
+)
+def test_only_a_whole_snapshot_counts_as_downloaded(files, is_whole, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    folder = snapshot(tmp_path, **files)  # older releases give it as it is
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *given, **options: str(folder))
+    assert access.cached("open/model") == (folder if is_whole else None)
+
+
+def test_what_a_broken_download_left_is_no_model(hub, tmp_path):
+    snapshot(tmp_path / "hf")
+    path, note = ask(hub, tmp_path, "open/model", port=1, fallback=True)
+    assert Path(path) == access.bundled() and "out of reach" in note
+
+
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        ("no/where", {}, "no such repository"),
+        ("no/where", {}, "no such folder here, and no such repository"),
         ("open/pickled", {}, "no safetensors weights"),
         ("open/model", {"offline": "1"}, "not in the hub's cache"),
         ("open/model", {"port": 1}, "out of reach"),
@@ -264,6 +317,19 @@ def test_colabs_secrets_come_last_and_one_that_may_not_be_read_is_none(monkeypat
     assert access.find_token({}) == TOKEN and access.find_token({"HF_TOKEN": "mine"}) == "mine"
     secrets.clear()
     assert access.find_token({}) is None
+
+
+def test_what_surrounds_a_token_is_left_out_and_what_no_header_can_hold_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert access.find_token({"HF_TOKEN": f" {TOKEN}\r\n"}) == TOKEN
+    assert access.find_token({"HF_TOKEN": f"{TOKEN}\u00a0"}) == TOKEN
+    assert access.find_token({"HF_TOKEN": " "}) is None
+    with pytest.raises(ModelError, match="HUGGINGFACE_TOKEN: holds a space or another") as told:
+        access.find_token({"HUGGINGFACE_TOKEN": f"{TOKEN}\u00e9"})
+    assert TOKEN not in str(told.value)
+    (tmp_path / ".env").write_bytes("HF_TOKEN=\u00e9\n".encode("utf-16"))
+    with pytest.raises(ModelError, match=r"\.env: cannot be read \(UnicodeDecodeError\); save it as UTF-8"):
+        access.find_token({})
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,13 @@ def test_safetensors_that_lead_to_a_pickle_are_refused(tmp_path):
     refuses(tmp_path, "transformers_weights")
 
 
+@pytest.mark.parametrize("index", ["null", "[]", "{}", "{", '{"weight_map": []}', '{"weight_map": {"a": ["b"]}}'])
+def test_a_damaged_index_is_refused(index, tmp_path):
+    gpt2(tmp_path, vocab_size=15)
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    refuses(tmp_path, "index.json cannot be used; copy it again")
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_remote_code_is_refused(name, tmp_path):
     gpt2(tmp_path, bytes_tokenizer())

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ttt_core.__main__ import app
-from ttt_core.errors import ModelError
+from ttt_core.errors import InputError, ModelError
 from ttt_core.run import doctor, environment
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +55,32 @@ def test_a_missing_model_and_a_bad_challenge_file_fail_and_skip_the_self_test(tm
     assert "no such directory" in faults(checks)["model"] and "FAIL" in doctor.table(checks)
 
 
+def test_the_self_test_has_the_settings_that_the_model_wants(monkeypatch):
+    asked = []
+
+    def refuse(*given, config, **options):
+        asked.append(config)
+        raise ModelError("enough")
+
+    monkeypatch.setattr(doctor, "run", refuse)
+    monkeypatch.chdir(ROOT)
+    ran = CliRunner().invoke(app, ["doctor", "--preset", "nvarc"])
+    assert ran.exit_code == 1 and "self-test: enough" in ran.stdout
+    assert asked[0].model.format == "qwen-chat" and asked[0].adapt.rank == 256 and asked[0].adapt.steps == 3
+    with pytest.raises(InputError, match="preset"):
+        doctor.examine(ROOT / "kaggle_dataset/model", preset="nvarcc")
+
+
+def test_what_torch_dies_of_is_shown_and_told_from_its_silence(monkeypatch):
+    monkeypatch.setattr(doctor, "ASK_TORCH", "raise ImportError('libcudart.so.13: cannot open')")
+    (check,) = doctor._asked("kaggle_dataset/model")
+    assert "ImportError: libcudart.so.13: cannot open" in check.fault
+    monkeypatch.setattr(doctor, "ASK_S", 0.1)
+    monkeypatch.setattr(doctor, "ASK_TORCH", "import time; time.sleep(9)")
+    (check,) = doctor._asked("kaggle_dataset/model")
+    assert "says nothing within 0.1 s" in check.fault
+
+
 def test_little_disk_is_named(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: type("usage", (), {"free": 5e8}))
     assert "make room" in doctor._disk().fault
@@ -63,7 +89,7 @@ def test_little_disk_is_named(monkeypatch):
 def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setattr(
-        environment, "gpus", lambda: ([], ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
+        environment, "gpus", lambda: ("", ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
     )
     checks = doctor.examine(ROOT / "kaggle_dataset/model", inputs=str(tmp_path))
     assert "attach the data" in faults(checks)["challenges"] and "choose GPU" in faults(checks)["GPU"]

@@ -5,6 +5,7 @@ to nothing else. Nothing here imports torch; what is in the directory is checked
 """
 
 import contextlib
+import json
 import math
 import os
 import re
@@ -16,6 +17,8 @@ from ttt_core.errors import ModelError
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")  # in this order: the environment, then .env, then Colab's secrets
 FILES = ["*.safetensors", "*.json"]  # weights, index, config, tokenizer; never code, never pickles
+INDEX = "model.safetensors.index.json"  # which shard holds which tensor
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of files that can run code
 BUNDLED = ("kaggle_dataset/model", "model")  # beside `ttt_core`, in a clone and in the Kaggle dataset
 _UNREACHABLE = (
     "no such folder here, not in the hub's cache, and the hub is out of reach ({}); "
@@ -68,27 +71,24 @@ def download(model: str, token: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    fault = ModelError(f"model {model}: the download broke off; begin it again, it goes on")
     try:
         with _hub_errors(model, token):
             require_open(model, token)
-            return Path(snapshot_download(model, allow_patterns=FILES, token=token or False))
-    except (_OutOfReach, ModelError) as error:
-        if (path := cached(model)) is not None:
-            return path
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"model {model}: {_UNREACHABLE.format(error)}") from None
+            snapshot_download(model, allow_patterns=FILES, token=token or False)
+    except ModelError as error:
+        fault = error
+    if (path := cached(model)) is None:  # older releases take what a download left that broke off
+        raise fault from None
+    return path
 
 
 def examine(model: str, token: str | None) -> str:
     """In a few words whether an id can be had, without a download; ModelError if not."""
     if (path := cached(model)) is not None:
         return f"in the hub's cache, {path}"
-    try:
-        with _hub_errors(model, token):
-            require_open(model, token)
-    except _OutOfReach as error:
-        raise ModelError(f"model {model}: {_UNREACHABLE.format(error)}") from None
+    with _hub_errors(model, token):
+        require_open(model, token)
     return "open to your token" if token else "public"
 
 
@@ -104,24 +104,50 @@ def require_open(model: str, token: str | None) -> None:
 
 
 def cached(model: str) -> Path | None:
-    """The snapshot of an id in huggingface_hub's cache, if one is there; asks nobody."""
+    """The snapshot of an id in huggingface_hub's cache, if it is there with all its weights; asks nobody."""
     from huggingface_hub import errors, snapshot_download
 
     try:
-        return Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
-    except errors.LocalEntryNotFoundError:
+        path = Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
+    except (errors.LocalEntryNotFoundError, OSError):
         return None
+    weights, named = {file.name for file in path.glob("*.safetensors") if file.is_file()}, shards(path)
+    is_whole = named <= weights if named else any("-of-" not in name for name in weights)  # shards want an index
+    return path if is_whole and (path / "config.json").is_file() else None
+
+
+def shards(path: Path) -> set[str]:
+    """The files that the index of the model in folder `path` names, none without an index; ModelError if it is damaged."""
+    index = path / INDEX
+    if not index.exists():
+        return set()
+    try:
+        listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        listed = None
+    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+        raise ModelError(f"model {path}: {INDEX} cannot be used; copy it again")
+    return set(listed.values())
 
 
 def find_token(environ: Mapping[str, str], dotenv: str | Path = ".env") -> str | None:
-    """A Hugging Face token from the environment, `dotenv`, or Colab's secrets; None if there is none."""
+    """A Hugging Face token from the environment, `dotenv`, or Colab's secrets; None if there is none.
+
+    ModelError for one that no header can hold, and for a file that cannot be read.
+    """
     from dotenv import dotenv_values
 
-    for source in (environ, dotenv_values(dotenv) if Path(dotenv).is_file() else {}):
+    try:
+        noted = dotenv_values(dotenv) if Path(dotenv).is_file() else {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{dotenv}: cannot be read ({type(error).__name__}); save it as UTF-8, or move it") from None
+    for get in (environ.get, noted.get, colab_secret):
         for name in TOKENS:
-            if source.get(name):
-                return source[name]
-    return next(filter(None, map(colab_secret, TOKENS)), None)
+            if token := (get(name) or "").strip():
+                if not re.fullmatch("[!-~]+", token):
+                    raise ModelError(f"{name}: holds a space or another character that no token has; copy it again")
+                return token
+    return None
 
 
 def colab_secret(name: str) -> str | None:
@@ -136,9 +162,9 @@ def colab_secret(name: str) -> str | None:
         return None
 
 
-def bundled() -> Path | None:
-    """The base model beside the library, if it is there."""
-    root = Path(__file__).resolve().parents[2]
+def bundled(library: Path | None = None) -> Path | None:
+    """The base model in the folder that holds `ttt_core`, `library` or this one's, if it is there."""
+    root = library or Path(__file__).resolve().parents[2]
     return next((root / name for name in BUNDLED if (root / name / "config.json").is_file()), None)
 
 
@@ -154,13 +180,9 @@ def is_id(model: str) -> bool:
     return model.count("/") == 1 and not model.startswith((".", "/"))
 
 
-class _OutOfReach(Exception):
-    """No network, told to stay offline, or a hub that cannot answer now."""
-
-
 @contextlib.contextmanager
 def _hub_errors(model: str, token: str | None):
-    """Within, what huggingface_hub raises becomes a ModelError with the remedy, or _OutOfReach."""
+    """Within, what huggingface_hub raises becomes a ModelError with the remedy."""
     from huggingface_hub import errors
 
     try:  # what huggingface_hub speaks HTTP with, in its newer and older releases
@@ -168,6 +190,7 @@ def _hub_errors(model: str, token: str | None):
     except ImportError:
         from httpx import TransportError
 
+    why = ""
     try:
         yield
     except errors.GatedRepoError:
@@ -176,16 +199,25 @@ def _hub_errors(model: str, token: str | None):
         ) from None
     except errors.RepositoryNotFoundError:
         raise ModelError(
-            f"model {model}: no such repository, or a private one; {_told(token)}; see {_page(model)}"
+            f"model {model}: no such folder here, and no such repository, or a private one; {_told(token)}; "
+            f"see {_page(model)}"
         ) from None
     except (errors.OfflineModeIsEnabled, TransportError, errors.LocalEntryNotFoundError) as error:
-        raise _OutOfReach(type(error).__name__) from None
+        why = type(error).__name__
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 503
-        if status == 429 or status >= 500:
-            raise _OutOfReach(f"status {status}") from None
-        remedy = "check the token" if status == 401 else "try again later"
-        raise ModelError(f"model {model}: the hub answered with status {status}; {_told(token)}; {remedy}") from None
+        if status != 429 and status < 500:
+            told, remedy = _told(token), "check the token" if status == 401 else "try again later"
+            raise ModelError(f"model {model}: the hub answered with status {status}; {told}; {remedy}") from None
+        why = f"status {status}"
+    except OSError as error:
+        told = f"{error.strerror or type(error).__name__}: {error.filename or 'no file'}"
+        remedy = "make room in the hub's cache, or set HF_HOME to a folder that can be written"
+        raise ModelError(f"model {model}: cannot be downloaded ({told}); {remedy}") from None
+    except ValueError as error:  # a page in place of an answer, as of a network that wants a login
+        why = type(error).__name__
+    if why:
+        raise ModelError(f"model {model}: {_UNREACHABLE.format(why)}")
 
 
 def others(model: str) -> str:

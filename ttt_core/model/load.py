@@ -21,10 +21,10 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ttt_core.arc.encode import Format, format_named
 from ttt_core.errors import InputError, ModelError
+from ttt_core.model.access import INDEX, PICKLES, shards
 from ttt_core.model.gridlm import GridLM
 
 SPECIAL = {"<bos>": ("bos_token_id", "eos_token_id"), "<eos>": ("eos_token_id", "bos_token_id")}  # symbols by role
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
 # What transformers raises on a directory that is complete but wrong.
 LOADING_ERRORS = (OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError, ImportError)
 LOADING_ERRORS += (ArithmeticError, StrictDataclassError)
@@ -236,11 +236,8 @@ def _check_weights(path: Path) -> None:
             what = "a pickle or zip" if start[:1] == b"\x80" or start == b"PK" else "torn"
             raise ModelError(f"model {path}: {file.name} is no safetensors file but {what} ({error})") from error
     # transformers loads a shard that is called otherwise by torch.load, also where safetensors are asked for.
-    index = path / "model.safetensors.index.json"
-    shards = _json(index).get("weight_map", {}) if index.exists() else {}
-    for shard in sorted(set(shards.values())):
-        if shard not in {file.name for file in files}:
-            raise ModelError(f"model {path}: {index.name} names {shard}, no safetensors file of it; copy it again")
+    if missing := sorted(shards(path) - {file.name for file in files}):
+        raise ModelError(f"model {path}: {INDEX} names {missing[0]}, no safetensors file of it; copy it again")
 
 
 def _json(path: Path) -> dict:

@@ -7,13 +7,13 @@ two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ttt_core.errors import InputError
 from ttt_core.model import host
+from ttt_core.run.environment import nvidia_smi
 
 SMALL_BYTES = 2**28  # of weights: two workers of one thread solve half as much again as one of two threads
 WORKER_BYTES = 3 * 2**30  # that a worker with a small model takes at most
@@ -95,9 +95,5 @@ def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple
     if "CUDA_VISIBLE_DEVICES" in environ:
         listed = (i.strip() for i in environ["CUDA_VISIBLE_DEVICES"].split(","))
         return tuple(i for i in listed if i and i != "-1")
-    try:
-        asked = [query, "--query-gpu=index", "--format=csv,noheader"]
-        told = subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout  # also where one fell off
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return tuple(line for line in map(str.strip, told.splitlines()) if line.isdigit())  # else a driver's complaint
+    numbers = (line.split(",")[0].strip() for line in nvidia_smi(query))
+    return tuple(number for number in numbers if number.isdigit())  # else a driver's complaint

@@ -7,7 +7,6 @@ process, so that a broken CUDA installation is a line in the table and not a cra
 import json
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +14,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttt_core import config
 from ttt_core.arc.tasks import read_challenges
-from ttt_core.config import preset
 from ttt_core.errors import TTTError
 from ttt_core.model import access, host
 from ttt_core.run import environment
@@ -26,7 +25,8 @@ LEAST = {"torch": (2, 10), "transformers": (5, 0), "numpy": (2, 0), "safetensors
 BELOW = {"transformers": (6, 0)}
 LEAST_DISK_GB = 1.0
 LEAST_MEMORY_GIB = 2.0
-SELF_TEST_S = 60.0  # at most, on a busy machine; on a free one it is over in less than 20
+SELF_TEST_S = 300.0  # at most, with a large model or on a busy machine; with the bundled one it is over in less than 20
+ASK_S = 120.0  # for torch, at most
 ASK_TORCH = """
 import json, sys, torch
 from pathlib import Path
@@ -53,8 +53,11 @@ class Check:
     fault: str = ""
 
 
-def examine(model: str | Path, challenges: str | Path | None = None, inputs: str = "/kaggle/input") -> list[Check]:
-    """All checks, the self-test last; it is left out where an earlier check already failed."""
+def examine(
+    model: str | Path, challenges: str | Path | None = None, inputs: str = "/kaggle/input", preset: str = "grid"
+) -> list[Check]:
+    """All checks, the self-test with the settings of `preset` last; it is left out where an earlier check failed."""
+    config.preset(preset)  # for an error before the checks, which take their time
     where = environment.platform_name(os.environ)
     rehearsal = " (a rehearsal, not scored)" if environment.is_rehearsal(os.environ) else ""
     checks = [Check("platform", where + rehearsal), _python(), *map(_package, LEAST), _torchao()]
@@ -66,7 +69,7 @@ def examine(model: str | Path, challenges: str | Path | None = None, inputs: str
         checks.append(Check("GPU", "unusable", faults[0]))
     if any(check.fault for check in checks):
         return checks
-    return [*checks, _self_test(model or access.bundled())]
+    return [*checks, _self_test(model or access.bundled(), preset)]
 
 
 def table(checks: list[Check]) -> str:
@@ -85,22 +88,17 @@ def _package(name: str) -> Check:
     version = environment.version(name)
     if version == "absent":
         return Check(name, version, f"not installed; pip install -r requirements.txt (at least {_dotted(LEAST[name])})")
-    number = _release(version)
+    number = environment.release(version)
     if number < LEAST[name] or number >= BELOW.get(name, (999,)):
         bound = f">={_dotted(LEAST[name])}" + (f",<{_dotted(BELOW[name])}" if name in BELOW else "")
         return Check(name, version, f"does not fit; pip install '{name}{bound}'")
     return Check(name, version)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """(5, 1) of "5.1.0rc1+cpu"."""
-    return tuple(int(re.match(r"\d+", part)[0]) for part in version.split(".")[:2])
-
-
 def _torchao() -> Check:
     """On Kaggle and Colab 0.10: with it PEFT's LoRA raises ImportError; ours uses neither."""
     version = environment.version("torchao")
-    is_old = version != "absent" and _release(version) < (0, 16)
+    is_old = version != "absent" and environment.release(version) < (0, 16)
     return Check("torchao", f"{version}; PEFT's LoRA fails with it, this one does not use it" if is_old else version)
 
 
@@ -118,11 +116,16 @@ def _asked(model) -> list[Check]:
     command = [sys.executable, "-c", ASK_TORCH, str(model)]
     try:
         ran = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env=environment.worker_environment(os.environ)
+            command, capture_output=True, text=True, timeout=ASK_S, env=environment.worker_environment(os.environ)
         )
         told = json.loads(ran.stdout.splitlines()[-1])
-    except (subprocess.TimeoutExpired, ValueError, IndexError):
-        return [Check("device", "unknown", "torch cannot be imported; install it again")]
+    except subprocess.TimeoutExpired:
+        return [
+            Check("device", "unknown", f"torch says nothing within {ASK_S:g} s; look at the GPU's driver, nvidia-smi")
+        ]
+    except (ValueError, IndexError):
+        said = environment.redact((ran.stderr.strip().splitlines() or ["nothing"])[-1], os.environ)
+        return [Check("device", "unknown", f"torch cannot be asked, it says {said!r}; install it again")]
     devices = ", ".join(told["gpus"]) or f"CPU, {told['threads']} threads"
     device = Check("device", f"{devices}, {told['dtype']}")
     if model is None:
@@ -156,17 +159,20 @@ def _challenges(path, inputs: str, where: str) -> list[Check]:
     return [Check("challenges", f"{path}: {len(challenges.tasks)} tasks{told}", fault)]
 
 
-def _self_test(model) -> Check:
-    """Solve one tiny task with `model`, from challenge file to submission, in a folder that is thrown away."""
+def _self_test(model, preset: str) -> Check:
+    """Solve one tiny task with `model`, from challenge file to submission, in a folder that is thrown away.
+
+    With the settings of `preset` but few steps and views.
+    """
     pairs = [{"input": [[k, 0], [0, k]], "output": [[0, k], [k, 0]]} for k in (1, 2, 3)]
     task = {"train": pairs, "test": [{"input": [[4, 0], [0, 4]]}]}
     few = ["adapt.steps=3", "adapt.batch_tokens=128", "decode.views=2", "rescore.views=2", "second.passes=1"]
-    config = preset("grid", few)
+    settings = config.preset(preset, few)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "challenges.json")
         path.write_text(json.dumps({"self_test": task}))
         try:
-            done = run(path, model, Path(folder, "run"), config=config, budget_s=SELF_TEST_S, progress=False)
+            done = run(path, model, Path(folder, "run"), config=settings, budget_s=SELF_TEST_S, progress=False)
         except TTTError as error:
             return Check("self-test", "failed", str(error))
     reason = done.outcomes["self_test"]["reason"]

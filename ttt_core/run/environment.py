@@ -19,19 +19,24 @@ from pathlib import Path
 import ttt_core
 from ttt_core.arc.tasks import nearest
 from ttt_core.errors import InputError
+from ttt_core.model.access import bundled
 
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
 DETERMINING = {".json", ".safetensors", ".txt", ".model"}  # of a folder's files; the last two are tokenizers'
 WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
-MOUNT_DEPTH = 6  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount
+MOUNT_DEPTH = (
+    7  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount; a folder may be in it
+)
 KINDS = {"str": str, "int": int, "float": int | float, "bool": bool}  # of notebook parameters
 MAX_COUNT = 9999  # of tasks, as text may be given; ids that look like numbers are larger
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|CREDENTIALS|PASSWORD|PASSWD)$", re.IGNORECASE)
-_SECRET_SHAPE = re.compile(r"\b(hf|ghp|github_pat|glpat|sk|KGAT)[_-][A-Za-z0-9_-]{16,}")
+_SECRET_SHAPE = re.compile(
+    r"\b((hf|ghp|KGAT)_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|sk-(?=[\w-]*\d)[\w-]{16,})"
+)
 _MIN_SECRET = 6  # shorter values are words that a message may hold for other reasons
 
 
@@ -47,6 +52,11 @@ def version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "absent"
+
+
+def release(version: str) -> tuple[int, ...]:
+    """(5, 1) of "5.1.0rc1+cpu"."""
+    return tuple(int(re.match(r"\d+", part)[0]) for part in version.split(".")[:2])
 
 
 def fingerprint(path: str | Path) -> str:
@@ -131,22 +141,36 @@ def find_input(inputs: str | Path, name: str) -> Path:
     raise InputError(f"{name}: not found below {inputs}, which holds {mounted}; attach the data that has it")
 
 
-def find_model(inputs: str | Path, library: str | Path) -> Path:
-    """The one model mounted below `inputs` outside `library`, else the bundled one; InputError if there are several."""
-    library, found = Path(library).resolve(), set()
-    for depth in range(MOUNT_DEPTH + 1):
-        found |= {path.parent.resolve() for path in Path(inputs).glob("*/" * depth + "config.json")}
-    found = sorted(path for path in found if library not in path.parents and any(path.glob("*.safetensors")))
-    if len(found) > 1:
-        raise InputError(f"models {', '.join(map(str, found))}: attach only one, or set the parameter `model`")
-    return found[0] if found else library / "model"
+def find_model(inputs: str | Path, library: Path | None, need: bool = False) -> Path:
+    """The one model mounted below `inputs`, except bundles' own, else the one beside `library` (None: beside this one).
+
+    InputError if there are several, if what is mounted has no safetensors, or if there is none and one is needed.
+    """
+    root = Path(inputs)
+    mounted = [path.parent for depth in range(MOUNT_DEPTH + 1) for path in root.glob("*/" * depth + "config.json")]
+    found = sorted({path.resolve() for path in mounted if not _is_in_bundle(path, root)})
+    models = [path for path in found if any(path.glob("*.safetensors"))]
+    if len(models) > 1:
+        raise InputError(f"models {', '.join(map(str, models))}: attach only one, or set the parameter `model`")
+    if found and not models:
+        raise InputError(f"{found[0]}: has config.json and no *.safetensors; attach the model in safetensors")
+    if need and not models:
+        raise InputError(f"{root}: holds no model, but one was to be attached; attach it, or set need_model: false")
+    if not models and not (base := bundled(library)):
+        raise InputError(f"{root}: holds no model, and none is beside the library; set the parameter `model`")
+    return models[0] if models else base
 
 
-def manifest_faults(library: str | Path) -> list[str]:
-    """One line for every file of the dataset at `library` that its manifest does not list with this content."""
+def manifest_faults(library: str | Path, build: str = "") -> list[str]:
+    """One line for every file of the dataset at `library` that its manifest does not list with this content.
+
+    build: sha256 of the manifest that was made together with the notebook; another one is a fault too.
+    """
     library = Path(library)
     if not (library / MANIFEST).is_file():
         return [f"{library / MANIFEST}: missing; stage the dataset again with build_submission.py"]
+    if build and _sha256(library / MANIFEST) != build:
+        return [f"{library}: is of another build than this notebook; push both with build_submission.py --push"]
     remedy = "upload the dataset again"
     try:
         listed = dict(json.loads((library / MANIFEST).read_text()))
@@ -157,6 +181,11 @@ def manifest_faults(library: str | Path) -> list[str]:
         for name, digest in listed.items()
         if not (library / name).is_file() or _sha256(library / name) != digest
     ]
+
+
+def _is_in_bundle(path: Path, root: Path) -> bool:
+    """Whether a folder between `root` and `path` holds the library, as this bundle's dataset does, or another's."""
+    return any((above / "ttt_core").is_dir() for above in path.parents if above.is_relative_to(root))
 
 
 def install_wheels(library: str | Path) -> list[str]:
@@ -172,26 +201,35 @@ def install_wheels(library: str | Path) -> list[str]:
     return []
 
 
-def gpus(query: str = "nvidia-smi") -> tuple[list[str], list[str]]:
-    """The numbers of this machine's GPUs that torch can use, and one line for every fault. query: the program that is asked."""
-    remedy = "choose GPU L4 x4 or T4 x2 as accelerator"
+def nvidia_smi(query: str = "nvidia-smi") -> list[str]:
+    """A line a GPU, "INDEX, NAME, COMPUTE CAPABILITY", or what its driver complains of; none where it is silent."""
     try:  # where one of several GPUs fell off, it tells of the others all the same, and ends with a code
         asked = [query, "--query-gpu=index,name,compute_cap", "--format=csv,noheader"]
-        lines = subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout.splitlines()
+        return subprocess.run(asked, capture_output=True, text=True, timeout=30).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
-        lines = []
-    if not lines:
-        return [], [f"GPU: none found; {remedy}"]
-    usable, faults = [], []
+        return []
+
+
+def gpus(query: str = "nvidia-smi") -> tuple[str, list[str]]:
+    """The devices for a run, "" where its own are as good, and one line for every fault of this machine's GPUs.
+
+    Where GPUs are too old for torch or tell nothing, these are the others; where all are too old, "cpu".
+    """
+    remedy = "choose GPU L4 x4 or T4 x2 as accelerator"
+    if not (lines := nvidia_smi(query)):
+        return "", [f"GPU: none found; {remedy}"]
+    usable, is_old, faults = [], False, []
     for line in lines:
         told = re.fullmatch(r"(\d+), (.+), (\d+\.\d+)", line.strip())
         if not told:
             faults.append(f"GPU: {query} says {line!r}; {remedy}")
         elif float(told[3]) < LEAST_CAPABILITY:
+            is_old = True
             faults.append(f"GPU {told[2]}: compute capability {told[3]} is too old for this torch; {remedy}")
         else:
             usable.append(told[1])
-    return usable, faults
+    devices = f"cuda:{','.join(usable)}" if usable else "cpu" if is_old else ""
+    return devices if faults else "", faults
 
 
 def redact(text: str, environ: Mapping[str, str]) -> str:

@@ -39,15 +39,15 @@ def near_misses(rows: Sequence[Outcome], tasks: Mapping[str, Task], truths: Mapp
     return figure
 
 
-def views(task: Task, augmentations: Sequence[augment.Augmentation]) -> Figure:
-    """The first demonstration and the test input as each of the first views shows them."""
+def views(task: Task, augmentations: Sequence[augment.Augmentation], test: int = 0) -> Figure:
+    """The first demonstration and the test input number `test`, from 0, as each of the first views shows them."""
     shown = augmentations[:SHOWN]
     figure, axes = _panels(3, len(shown))
     for column, augmentation in enumerate(shown):
         seen = augment.view(dataclasses.replace(augmentation, order=()), task)  # the same demonstration in all
         draw_grid(axes[0, column], seen.train[0].input, str(augmentation))
         draw_grid(axes[1, column], seen.train[0].output, "output")
-        draw_grid(axes[2, column], seen.test[0].input, "test input")
+        draw_grid(axes[2, column], seen.test[test].input, "test input")
     return figure
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from ttt_core import config
 from ttt_core.arc.submission import PLACEHOLDER
 from ttt_core.errors import InputError
+from ttt_core.model.access import PICKLES
 from ttt_core.run import environment
 
 MAX_DATASET_GB = 200
@@ -43,7 +44,6 @@ SOURCES = {  # pattern of an entry, and how it is written
     "competition_sources": (r"[a-z0-9-]+", "the competition's slug"),
     "model_sources": (r"[\w-]+/[\w-]+/\w+/[\w.-]+/\d+", "OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION"),
 }
-PICKLES = (".pkl", ".pt", ".pth", ".bin", ".ckpt")
 BINARY = (".safetensors", ".whl")  # not searched for secrets
 L4 = "0, NVIDIA L4, 8.9"  # a GPU as nvidia-smi tells it
 TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}  # of a rehearsal
@@ -69,10 +69,11 @@ def settings_of(profile: dict) -> config.Config:
 
 
 def profile_faults(profile: dict) -> list[str]:
-    """What would let a notebook with these parameters fail, or solve nothing, in the scored rerun alone."""
+    """What would let a notebook with these parameters, its own defaults among them, fail in the scored rerun alone."""
     faults, budget_s, spec = [], profile.get("budget_s"), str(profile.get("devices", "auto"))
     try:
-        settings_of(profile)
+        if settings_of(profile).adapt.save:
+            faults.append("profile settings adapt.save: adapters fill the 20 GB that Kaggle gives; leave it out")
     except InputError as error:
         faults.append(f"profile: {error}")
     if not (isinstance(budget_s, int | float) and BUDGETS_S[0] <= budget_s <= BUDGETS_S[1]):
@@ -85,10 +86,10 @@ def profile_faults(profile: dict) -> list[str]:
         )
     if profile.get("solutions"):
         faults.append(f"profile solutions {profile['solutions']!r}: Kaggle shows none; leave it out")
-    if (model := str(profile.get("model") or "")) and not model.startswith(f"{MOUNTED}/"):
-        faults.append(
-            f"profile model {model!r}: the rerun has no internet; ship it by --model, or give its folder in {MOUNTED}"
-        )
+    for name, remedy in (("model", "or give one by --model"), ("challenges", "the competition's")):
+        if (path := str(profile.get(name) or "")) and not path.startswith(f"{MOUNTED}/"):
+            told = f"is not there in the rerun, which has no internet; write {name}: '' for what is mounted"
+            faults.append(f"profile {name} {path!r}: {told}, {remedy}")
     rehearsed, seconds = str(profile.get("rehearsal_tasks", "3")), profile.get("rehearsal_budget_s", 600)
     if not re.fullmatch(r"[1-9][0-9]?|[0-9a-f]{8}(,[0-9a-f]{8})*", rehearsed):
         faults.append(

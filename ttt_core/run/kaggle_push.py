@@ -22,6 +22,7 @@ from pathlib import Path
 import ttt_core
 from ttt_core.arc import submission
 from ttt_core.errors import InputError, PushError
+from ttt_core.run import environment
 from ttt_core.run.curves import PICTURE
 from ttt_core.run.environment import MANIFEST, fingerprint, redact
 from ttt_core.run.kaggle_checks import title_faults
@@ -29,6 +30,8 @@ from ttt_core.run.kaggle_checks import title_faults
 OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w-]*\.log)$"  # of the kernel; its records stay on Kaggle
 STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*", PICTURE)  # what a training goes on from, and its picture
 WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
+LEAST_KAGGLE = (2, 2)  # version of the package whose calls these are
+CLIENT_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)  # a full disk, what it makes of an odd reply
 ENDED = {"COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"}
 LOG_LINES = 15
 REMEDIES = {
@@ -56,8 +59,14 @@ class Patience:
     tries: int = 5
 
 
+class Unreached(PushError):
+    """Kaggle did not answer, or did not get ready, in time; what it was told to do may go on."""
+
+
 def connect(patience: Patience = Patience()):
     """The client, logged in with what it finds; PushError where it finds nothing or Kaggle does not take it."""
+    if (version := environment.version("kaggle")) != "absent" and environment.release(version) < LEAST_KAGGLE:
+        raise PushError(f"package kaggle: {version} is too old; pip install --upgrade 'kaggle>=2.2'")
 
     def log_in():
         hidden = io.StringIO()  # the client prints pages of advice
@@ -89,48 +98,57 @@ def push(out: Path, client, patience: Patience = Patience(), say: Callable[[str]
     PushError, with what Kaggle said, as soon as anything is refused, fails, or takes longer than `patience`.
     """
     dataset, kernel = (json.loads((out / k / f"{k}-metadata.json").read_text())["id"] for k in ("dataset", "kernel"))
-    if (owner := kernel.partition("/")[0]) != user_name(client):
-        raise PushError(
-            f"owner {owner}: the credentials are those of {user_name(client)}; give --owner {user_name(client)}"
-        )
+    _require_owner(client, kernel)
     notes = f"ttt_core {ttt_core.__version__}, {fingerprint(out / 'dataset' / MANIFEST)[:12]}"
     push_dataset(client, out / "dataset", dataset, notes, patience, say)
-    say(push_kernel(client, out / "kernel", kernel, patience))
-    return fetch(client, kernel, out / "output", patience, say)
+    version = push_kernel(client, out / "kernel", kernel, patience, say)
+    return fetch(client, kernel, version, out / "output", patience, say)
+
+
+def require_upload(ref: str, patience: Patience = Patience()) -> None:
+    """InputError or PushError where `upload_model` to `ref` would be refused: for name, package or credentials."""
+    _described(ref)
+    _require_owner(connect(patience), ref)
 
 
 def upload_model(model: Path, ref: str, patience: Patience = Patience()) -> str:
     """The model directory, without its checkpoints, as the Kaggle dataset `ref` (OWNER/SLUG); returns its address."""
-    owner, _, slug = ref.partition("/")
-    metadata = {"id": ref, "title": slug.replace("-", " "), "licenses": [{"name": "apache-2.0"}]}
-    if faults := title_faults("dataset ", metadata, least=6):
-        raise InputError("; ".join(faults))
+    metadata = _described(ref)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / slug
+        folder = Path(scratch) / ref.partition("/")[2]
         shutil.copytree(model, folder, ignore=STRAY_OF_MODELS)
         (folder / "dataset-metadata.json").write_text(json.dumps(metadata))
         push_dataset(connect(patience), folder, ref, f"model {fingerprint(model / 'config.json')[:12]}", patience)
-    return f"https://www.kaggle.com/datasets/{owner}/{slug}"
+    return f"https://www.kaggle.com/datasets/{ref}"
+
+
+def _described(ref: str) -> dict:
+    """The metadata of a model's dataset; InputError for a name that Kaggle refuses."""
+    title = ref.partition("/")[2].replace("-", " ")
+    metadata = {"id": ref, "title": title, "licenses": [{"name": "apache-2.0"}]}
+    if faults := title_faults("dataset ", metadata, least=6):
+        raise InputError("; ".join(faults))
+    return metadata
+
+
+def _require_owner(client, ref: str) -> None:
+    """PushError unless the client's credentials are those of the owner of `ref`."""
+    if (owner := ref.partition("/")[0]) != (user := user_name(client)):
+        raise PushError(f"owner {owner}: the credentials are those of {user}; give --owner {user}, or {user}/SLUG")
 
 
 def push_dataset(
     client, folder: Path, ref: str, notes: str, patience: Patience, say: Callable[[str], None] = print
 ) -> None:
     """Create the dataset, or a version of it where it exists, and wait until kernels can mount it."""
-    before = ask(
-        f"dataset {ref}", patience.reply_s, _dataset_state, client, ref, patience=patience, again=WORTH_RETRYING
-    )
+    options = {"patience": patience, "again": WORTH_RETRYING}
+    before = ask(f"dataset {ref}", patience.reply_s, _dataset_state, client, ref, **options)
     with _complete_uploads(client):
-        if before is None:
-            call, options = client.dataset_create_new, {}
-        else:
-            call = client.dataset_create_version
-            options = {"version_notes": notes}
+        call, options = client.dataset_create_new, {"quiet": True, "dir_mode": "zip", "patience": patience}
+        if before is not None:
+            call, options = client.dataset_create_version, options | {"version_notes": notes}
         say(f"dataset {ref}: {'uploading a new version' if before else 'uploading for the first time'}")
-        upload = f"upload of dataset {ref}"
-        reply = ask(
-            upload, patience.upload_s, call, str(folder), quiet=True, dir_mode="zip", **options, patience=patience
-        )
+        reply = ask(f"upload of dataset {ref}", patience.upload_s, call, str(folder), **options)
     if reply.error or str(reply.status).lower() == "error":
         raise PushError(f"dataset {ref}: Kaggle refused it: {reply.error or reply.status}; nothing was pushed")
     least, pushed = 1 if before is None else before["current_version_number"] + 1, time.monotonic()
@@ -146,8 +164,8 @@ def push_dataset(
     say(f"dataset {ref}: version {state['current_version_number']} is ready")
 
 
-def push_kernel(client, folder: Path, ref: str, patience: Patience) -> str:
-    """Push the kernel, which starts its commit run; returns a line with version and address."""
+def push_kernel(client, folder: Path, ref: str, patience: Patience, say: Callable[[str], None] = print) -> int:
+    """Push the kernel, which starts its commit run; returns its version."""
     reply = ask(f"push of kernel {ref}", patience.reply_s, client.kernels_push, str(folder), patience=patience)
     if reply.error:
         raise PushError(f"kernel {ref}: Kaggle refused it: {reply.error}")
@@ -157,11 +175,12 @@ def push_kernel(client, folder: Path, ref: str, patience: Patience) -> str:
             raise PushError(f"kernel {ref}: {field} {', '.join(invalid)}: unknown to Kaggle; {remedy}")
     if not reply.version_number:
         raise PushError(f"kernel {ref}: Kaggle answered without a version number; look at kaggle.com/code/{ref}")
-    return f"kernel {ref}: version {reply.version_number} runs, {reply.url}"
+    say(f"kernel {ref}: version {reply.version_number} runs, {reply.url}")
+    return reply.version_number
 
 
-def fetch(client, ref: str, folder: Path, patience: Patience, say: Callable[[str], None] = print) -> Path:
-    """Wait for the kernel's run, and bring its log and output; PushError unless it ended well, with a submission."""
+def fetch(client, ref: str, version: int, folder: Path, patience: Patience, say: Callable[[str], None] = print) -> Path:
+    """Wait for the version's run, and bring its log and output; PushError unless it ended well, with a submission."""
     pushed, was_seen_running = time.monotonic(), False
 
     def has_ended(state) -> bool:
@@ -170,20 +189,15 @@ def fetch(client, ref: str, folder: Path, patience: Patience, say: Callable[[str
         settled = was_seen_running or time.monotonic() - pushed >= patience.settle_s
         return state.status.name in ENDED and settled
 
-    state = _wait(f"kernel {ref} to end", has_ended, patience.kernel_s, patience, client.kernels_status, ref)
-    shutil.rmtree(folder, ignore_errors=True)
-    output = f"output of kernel {ref}"
-    options = {"file_pattern": OUTPUTS, "force": True, "page_size": 100}
-    ask(
-        output,
-        patience.reply_s,
-        client.kernels_output,
-        ref,
-        str(folder),
-        patience=patience,
-        again=WORTH_RETRYING,
-        **options,
-    )
+    options = {"file_pattern": OUTPUTS, "force": True, "page_size": 100, "again": WORTH_RETRYING}
+    try:
+        state = _wait(f"kernel {ref} to end", has_ended, patience.kernel_s, patience, client.kernels_status, ref)
+        shutil.rmtree(folder, ignore_errors=True)
+        call = client.kernels_output, ref, str(folder)
+        ask(f"output of kernel {ref}", patience.reply_s, *call, patience=patience, **options)
+    except PushError as error:
+        later = f"`kaggle kernels output {ref}` fetches what it leaves"
+        raise PushError(f"{error}; version {version} goes on without this program, and {later}") from None
     log = folder / f"{ref.partition('/')[2]}.log"
     if state.status.name != "COMPLETE":
         tail = "\n".join(_log_text(log).splitlines()[-LOG_LINES:])
@@ -207,7 +221,10 @@ def _log_text(path: Path) -> str:
 
 
 def ask(what: str, limit_s: float, call: Callable, *args, patience: Patience, again: tuple = (429,), **options):
-    """call(*args, **options) within `limit_s`; repeated when out of reach or on a status of `again`."""
+    """call(*args, **options) within `limit_s`; repeated when out of reach or on a status of `again`.
+
+    Unreached where that lasts, PushError where Kaggle, or the client, refuses.
+    """
     import requests
 
     give_up = time.monotonic() + limit_s
@@ -216,7 +233,7 @@ def ask(what: str, limit_s: float, call: Callable, *args, patience: Patience, ag
         try:
             return pool.apply_async(call, args, options).get(max(0.1, give_up - time.monotonic()))
         except multiprocessing.TimeoutError:
-            raise PushError(f"{what}: no answer from Kaggle within {limit_s:g} s; try again later") from None
+            raise Unreached(f"{what}: no answer from Kaggle within {limit_s:g} s; try again later") from None
         except requests.HTTPError as error:
             status = error.response.status_code
             remedy = REMEDIES.get(status, "Kaggle fails; try again later" if status >= 500 else "see the message")
@@ -224,25 +241,28 @@ def ask(what: str, limit_s: float, call: Callable, *args, patience: Patience, ag
             pause_s = _retry_after(error.response)
         except requests.RequestException as error:
             why, worth, pause_s = f"Kaggle is out of reach ({type(error).__name__}); check the network", True, None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:  # what the client makes of an odd reply
+        except CLIENT_ERRORS as error:
             raise PushError(f"{what}: {redact(str(error), os.environ)} ({type(error).__name__})") from None
         finally:
             pool.close()
         pause_s = patience.poll_s * 2 ** (attempt - 1) if pause_s is None else pause_s
         if not worth or attempt == patience.tries or time.monotonic() + pause_s > give_up:
-            raise PushError(f"{what}: {why}")
+            raise (Unreached if worth else PushError)(f"{what}: {why}")
         time.sleep(pause_s)
 
 
 def _wait(what: str, is_done: Callable, limit_s: float, patience: Patience, call: Callable, *args):
-    """Ask until `is_done` of the reply; PushError after `limit_s`."""
-    give_up = time.monotonic() + limit_s
+    """Ask until `is_done` of the reply, however long Kaggle is out of reach meanwhile; Unreached after `limit_s`."""
+    give_up, trouble = time.monotonic() + limit_s, ""
     while True:
-        reply = ask(what, patience.reply_s, call, *args, patience=patience, again=WORTH_RETRYING)
-        if is_done(reply):
-            return reply
+        try:
+            reply, trouble = ask(what, patience.reply_s, call, *args, patience=patience, again=WORTH_RETRYING), ""
+            if is_done(reply):
+                return reply
+        except Unreached as error:
+            trouble = f"; {error}"
         if time.monotonic() + patience.poll_s > give_up:
-            raise PushError(f"{what}: not within {limit_s:g} s; look at its page on Kaggle")
+            raise Unreached(f"{what}: not within {limit_s:g} s; look at its page on Kaggle{trouble}")
         time.sleep(patience.poll_s)
 
 
