@@ -27,7 +27,7 @@ import yaml
 
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
-from ttt_core.run import environment, kaggle_push
+from ttt_core.run import environment, kaggle_client, kaggle_push
 from ttt_core.run.environment import fingerprint
 from ttt_core.run.kaggle_checks import MACHINES, SOURCES, find_faults, profile_faults, settings_of
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
@@ -62,8 +62,8 @@ def main(
 ):
     """Stage dataset and kernel below OUT."""
     try:
-        client = kaggle_push.connect() if send else None
-        owner = kaggle_push.user_name(client) if client and owner == OWNER else owner
+        client = kaggle_client.connect() if send else None
+        owner = kaggle_client.user_name(client) if client and owner == OWNER else owner
         values = read_profile(profile)
         settings_of(values)
         shipped = Path(model) if model and Path(model).is_dir() else None

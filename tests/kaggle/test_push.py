@@ -15,7 +15,7 @@ import pytest
 import ttt_core
 from tests.kaggle.fake_kaggle import SUBMISSION, TOKEN, USER, FakeKaggle, Reply
 from ttt_core.errors import InputError, PushError
-from ttt_core.run import environment, kaggle_push
+from ttt_core.run import environment, kaggle_client, kaggle_push
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden_requests.json")
@@ -33,10 +33,10 @@ PUSH = """
 import json, sys
 from pathlib import Path
 from ttt_core.errors import TTTError
-from ttt_core.run import kaggle_push
-patience = kaggle_push.Patience(**json.loads(sys.argv[2]))
+from ttt_core.run import kaggle_client, kaggle_push
+patience = kaggle_client.Patience(**json.loads(sys.argv[2]))
 try:
-    kaggle_push.push(Path(sys.argv[1]), kaggle_push.connect(patience), patience)
+    kaggle_push.push(Path(sys.argv[1]), kaggle_client.connect(patience), patience)
 except TTTError as error:
     raise SystemExit(f"error: {error}")
 """
@@ -317,7 +317,7 @@ def test_an_upload_that_would_be_refused_is_told_before_there_is_anything_to_upl
 def test_an_older_kaggle_package_is_refused(monkeypatch):
     monkeypatch.setattr(environment, "version", lambda package: "1.7.4.5")
     with pytest.raises(PushError, match="kaggle: 1.7.4.5 is too old; pip install --upgrade 'kaggle>=2.2'"):
-        kaggle_push.connect()
+        kaggle_client.connect()
 
 
 def test_a_run_that_fails_shows_the_end_of_its_log(kaggle, out):

@@ -22,12 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ttt_core.errors import CheckpointError
+from ttt_core.model.access import INDEX
 
 SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limited to 16 MiB
 NAMES = ("checkpoint", "checkpoint.tmp", "checkpoint.old")
 HELD_S = 10.0  # a training that was killed holds its folder 5 s longer: so long its data process outlives it
 FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError)  # of a torn one
-INDEX = "model.safetensors.index.json"
 
 
 @contextlib.contextmanager

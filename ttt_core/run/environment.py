@@ -26,9 +26,7 @@ PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
 DETERMINING = {".json", ".safetensors", ".txt", ".model"}  # of a folder's files; the last two are tokenizers'
 WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
-MOUNT_DEPTH = (
-    7  # /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION is the deepest mount; a folder may be in it
-)
+MOUNT_DEPTH = 7  # of /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION, the deepest mount, and a folder in it
 KINDS = {"str": str, "int": int, "float": int | float, "bool": bool}  # of notebook parameters
 MAX_COUNT = 9999  # of tasks, as text may be given; ids that look like numbers are larger
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0

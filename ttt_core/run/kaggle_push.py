@@ -1,95 +1,28 @@
 """Sends a staged dataset and kernel to Kaggle, waits for both, and brings the kernel's log and output back.
 
-Through the `kaggle` package's Python API, whose replies are checked here: its command line exits with 0 when a push was
-refused, leaves out files whose upload failed, and waits for ever for a server that has gone silent. Credentials come
-from the places that the client itself knows. In: the folder that `build_submission.py` staged. Not here: checks of what
+In: the folder that `build_submission.py` staged. Not here: how the client is asked (`kaggle_client.py`), checks of what
 is staged (`kaggle_checks.py`).
 """
 
-import contextlib
-import io
 import json
-import multiprocessing
-import multiprocessing.pool
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import ttt_core
 from ttt_core.arc import submission
 from ttt_core.errors import InputError, PushError
-from ttt_core.run import environment
 from ttt_core.run.curves import PICTURE
-from ttt_core.run.environment import MANIFEST, fingerprint, redact
+from ttt_core.run.environment import MANIFEST, fingerprint
 from ttt_core.run.kaggle_checks import title_faults
+from ttt_core.run.kaggle_client import WORTH_RETRYING, Patience, ask, complete_uploads, connect, user_name, wait
 
 OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w-]*\.log)$"  # of the kernel; its records stay on Kaggle
 STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*", PICTURE)  # what a training goes on from, and its picture
-WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
-LEAST_KAGGLE = (2, 2)  # version of the package whose calls these are
-CLIENT_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)  # a full disk, what it makes of an odd reply
 ENDED = {"COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"}
 LOG_LINES = 15
-REMEDIES = {
-    401: "Kaggle does not take these credentials; make a new token at kaggle.com/settings",
-    403: "this account may not do that; check the owner, and that it has accepted the competition's rules",
-    404: "Kaggle does not know it; check owner and slug",
-    429: "too many requests; wait some minutes and push again",
-}
-
-
-@dataclass(frozen=True)
-class Patience:
-    """Seconds at most: for one reply, all uploads of a dataset, a dataset to be ready, a kernel to end.
-
-    poll_s: between two questions. settle_s: a kernel complete so soon after a push may be the version before. tries: of
-    one request.
-    """
-
-    reply_s: float = 120.0
-    upload_s: float = 7200.0
-    dataset_s: float = 1800.0
-    kernel_s: float = 14400.0
-    poll_s: float = 5.0
-    settle_s: float = 60.0
-    tries: int = 5
-
-
-class Unreached(PushError):
-    """Kaggle did not answer, or did not get ready, in time; what it was told to do may go on."""
-
-
-def connect(patience: Patience = Patience()):
-    """The client, logged in with what it finds; PushError where it finds nothing or Kaggle does not take it."""
-    if (version := environment.version("kaggle")) != "absent" and environment.release(version) < LEAST_KAGGLE:
-        raise PushError(f"package kaggle: {version} is too old; pip install --upgrade 'kaggle>=2.2'")
-
-    def log_in():
-        hidden = io.StringIO()  # the client prints pages of advice
-        try:
-            with contextlib.redirect_stdout(hidden):
-                from kaggle.api.kaggle_api_extended import KaggleApi  # logs in already
-
-                client = KaggleApi()
-                client.authenticate()
-        except SystemExit:
-            remedy = "run `kaggle auth login`, or save a token from kaggle.com/settings as ~/.kaggle/access_token"
-            raise PushError(f"Kaggle credentials: none that Kaggle takes were found; {remedy}") from None
-        return client
-
-    try:
-        return ask("log in", patience.reply_s, log_in, patience=patience)
-    except ImportError:
-        raise PushError("package kaggle: is not installed; pip install kaggle six") from None
-
-
-def user_name(client) -> str:
-    """Whose credentials the client has found."""
-    return client.get_config_value(client.CONFIG_NAME_USER) or ""
 
 
 def push(out: Path, client, patience: Patience = Patience(), say: Callable[[str], None] = print) -> Path:
@@ -143,7 +76,7 @@ def push_dataset(
     """Create the dataset, or a version of it where it exists, and wait until kernels can mount it."""
     options = {"patience": patience, "again": WORTH_RETRYING}
     before = ask(f"dataset {ref}", patience.reply_s, _dataset_state, client, ref, **options)
-    with _complete_uploads(client):
+    with complete_uploads(client):
         call, options = client.dataset_create_new, {"quiet": True, "dir_mode": "zip", "patience": patience}
         if before is not None:
             call, options = client.dataset_create_version, options | {"version_notes": notes}
@@ -160,7 +93,7 @@ def push_dataset(
             raise PushError(f"dataset {ref}: Kaggle could not process it ({state['status']}); look at kaggle.com/{ref}")
         return bool(state) and state["status"] == "ready" and state["current_version_number"] >= least
 
-    state = _wait(f"dataset {ref} to be ready", is_ready, patience.dataset_s, patience, _dataset_state, client, ref)
+    state = wait(f"dataset {ref} to be ready", is_ready, patience.dataset_s, patience, _dataset_state, client, ref)
     say(f"dataset {ref}: version {state['current_version_number']} is ready")
 
 
@@ -191,7 +124,7 @@ def fetch(client, ref: str, version: int, folder: Path, patience: Patience, say:
 
     options = {"file_pattern": OUTPUTS, "force": True, "page_size": 100, "again": WORTH_RETRYING}
     try:
-        state = _wait(f"kernel {ref} to end", has_ended, patience.kernel_s, patience, client.kernels_status, ref)
+        state = wait(f"kernel {ref} to end", has_ended, patience.kernel_s, patience, client.kernels_status, ref)
         shutil.rmtree(folder, ignore_errors=True)
         call = client.kernels_output, ref, str(folder)
         ask(f"output of kernel {ref}", patience.reply_s, *call, patience=patience, **options)
@@ -220,52 +153,6 @@ def _log_text(path: Path) -> str:
         return text
 
 
-def ask(what: str, limit_s: float, call: Callable, *args, patience: Patience, again: tuple = (429,), **options):
-    """call(*args, **options) within `limit_s`; repeated when out of reach or on a status of `again`.
-
-    Unreached where that lasts, PushError where Kaggle, or the client, refuses.
-    """
-    import requests
-
-    give_up = time.monotonic() + limit_s
-    for attempt in range(1, patience.tries + 1):
-        pool = multiprocessing.pool.ThreadPool(1)  # a daemon, so that a call that hangs does not keep the program
-        try:
-            return pool.apply_async(call, args, options).get(max(0.1, give_up - time.monotonic()))
-        except multiprocessing.TimeoutError:
-            raise Unreached(f"{what}: no answer from Kaggle within {limit_s:g} s; try again later") from None
-        except requests.HTTPError as error:
-            status = error.response.status_code
-            remedy = REMEDIES.get(status, "Kaggle fails; try again later" if status >= 500 else "see the message")
-            why, worth = f"status {status} ({_said(error)}); {remedy}", status in again
-            pause_s = _retry_after(error.response)
-        except requests.RequestException as error:
-            why, worth, pause_s = f"Kaggle is out of reach ({type(error).__name__}); check the network", True, None
-        except CLIENT_ERRORS as error:
-            raise PushError(f"{what}: {redact(str(error), os.environ)} ({type(error).__name__})") from None
-        finally:
-            pool.close()
-        pause_s = patience.poll_s * 2 ** (attempt - 1) if pause_s is None else pause_s
-        if not worth or attempt == patience.tries or time.monotonic() + pause_s > give_up:
-            raise (Unreached if worth else PushError)(f"{what}: {why}")
-        time.sleep(pause_s)
-
-
-def _wait(what: str, is_done: Callable, limit_s: float, patience: Patience, call: Callable, *args):
-    """Ask until `is_done` of the reply, however long Kaggle is out of reach meanwhile; Unreached after `limit_s`."""
-    give_up, trouble = time.monotonic() + limit_s, ""
-    while True:
-        try:
-            reply, trouble = ask(what, patience.reply_s, call, *args, patience=patience, again=WORTH_RETRYING), ""
-            if is_done(reply):
-                return reply
-        except Unreached as error:
-            trouble = f"; {error}"
-        if time.monotonic() + patience.poll_s > give_up:
-            raise Unreached(f"{what}: not within {limit_s:g} s; look at its page on Kaggle{trouble}")
-        time.sleep(patience.poll_s)
-
-
 def _dataset_state(client, ref: str) -> dict | None:
     """{"status", "current_version_number"}, or None where there is no such dataset: Kaggle then says 403 or 404."""
     import requests
@@ -276,39 +163,3 @@ def _dataset_state(client, ref: str) -> dict | None:
         if error.response.status_code in (403, 404):
             return None
         raise
-
-
-@contextlib.contextmanager
-def _complete_uploads(client) -> Iterator[None]:
-    """Within, a failed upload of a file is an error: the client would create the dataset without it."""
-    upload_files = client.upload_files
-
-    def all_or_none(request, resources, folder, *args, **options):
-        upload_files(request, resources, folder, *args, **options)
-        wanted = [name for name in os.listdir(folder) if name != client.DATASET_METADATA_FILE]
-        if len(request.files) != len(wanted):
-            raise ValueError(
-                f"{len(request.files)} of {len(wanted)} uploads succeeded; nothing was changed, push again"
-            )
-
-    client.upload_files = all_or_none
-    try:
-        yield
-    finally:
-        client.upload_files = upload_files
-
-
-def _said(error) -> str:
-    """What the server said, in one line, without secrets."""
-    try:
-        said = error.response.json()["message"]
-    except (ValueError, KeyError, TypeError):
-        said = error.response.reason or "no message"
-    return redact(" ".join(str(said).split())[:300], os.environ)
-
-
-def _retry_after(response) -> float | None:
-    try:
-        return max(0.0, float(response.headers.get("Retry-After", "")))
-    except ValueError:
-        return None
