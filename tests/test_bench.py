@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.bench.concepts import PAIRS, all_concepts, pairs_of
 from tests.bench.more_tasks import concept_tasks
@@ -21,81 +22,54 @@ FOUND = {name: value for name, value in os.environ.items() if name != "PYTHONPAT
 ENVIRON = FOUND | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
-def run_bench(name: str, out: Path, *options: str) -> dict:
-    """The figures of a bench; its process runs on one thread."""
-    command = [sys.executable, ROOT / f"tests/bench/{name}.py", "--json", out / "figures.json", *options]
-    ran = subprocess.run(command, cwd=out, env=ENVIRON, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return json.loads((out / "figures.json").read_text())
+@pytest.fixture
+def run_here(monkeypatch):
+    """Runs the `main` of a bench in this process, which has imported torch already."""
+    monkeypatch.syspath_prepend(ROOT / "tests/bench")
+
+    def run(name: str, *options) -> None:
+        bench = importlib.import_module(name)
+        monkeypatch.setattr(bench, "keep_memory", lambda: None, raising=False)  # for good, it would be
+        monkeypatch.setattr(sys, "argv", [name, *map(str, options)])
+        if hasattr(bench, "typer"):
+            with pytest.raises(SystemExit) as ended:
+                bench.typer.run(bench.main)
+            assert not ended.value.code
+        else:
+            bench.main()
+
+    return run
 
 
-def test_search(tmp_path):
-    options = "--tasks 1 --views 2 --train-s 1 --adapt-steps 20 --data".split()
-    figures = run_bench("search", tmp_path, *options, str(tmp_path / "data"))
+def test_search(tmp_path, run_here):
+    options = ["--tasks", 1, "--views", 2, "--train-s", 1, "--adapt-steps", 20, "--data", tmp_path / "data"]
+    run_here("search", *options, "--json", tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["candidates_equal"] is True
     assert {"speedup_vs_recursive", "speedup_vs_generate", "scoring_speedup"} <= figures.keys()
 
 
-def test_ablate_goes_on_where_it_was_stopped(tmp_path):
+def test_ablate_goes_on_where_it_was_stopped(tmp_path, run_here, capsys):
     write_edition("arc-agi-1", tmp_path / "data")
     few = "=adapt.steps=2 decode.views=2 rescore.views=2"
-    command = [
-        sys.executable,
-        ROOT / "tests/bench/ablate.py",
-        "--data",
-        tmp_path / "data",
-        "--json",
-        tmp_path / "lines",
-    ]
-    command += [
-        "--model",
-        ROOT / "kaggle_dataset/model",
-        "--arm",
-        "few" + few,
-        "--arm",
-        "none" + few + " adapt.method=none",
-    ]
+    options = ["--data", tmp_path / "data", "--json", tmp_path / "lines", "--model", ROOT / "kaggle_dataset/model"]
+    options += ["--arm", "few" + few, "--arm", "none" + few + " adapt.method=none"]
     for tasks, done in (("00576224", 2), ("00576224,66e6c45b", 4)):
-        ran = subprocess.run([*command, "--tasks", tasks], env=ENVIRON, capture_output=True, text=True, timeout=300)
-        assert ran.returncode == 0, ran.stderr[-3000:]
+        run_here("ablate", *options, "--tasks", tasks)
         lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
         assert len({(line["task"], line["arm"]) for line in lines}) == len(lines) == done
-    other = [str(part).replace("adapt.steps=2", "adapt.steps=3") for part in command]
-    refused = subprocess.run([*other, "--tasks", "00576224"], env=ENVIRON, capture_output=True, text=True, timeout=300)
-    assert refused.returncode == 1 and "arm few was measured with other settings" in refused.stderr
-    rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in ran.stdout.splitlines()]
+    rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [row["arm"] for row in rows] == ["few", "none"] and rows[0]["tasks"] == "2"
     assert float(rows[0]["nats_per_token"]) != float(rows[1]["nats_per_token"])
+    other = [str(part).replace("adapt.steps=2", "adapt.steps=3") for part in options]
+    with pytest.raises(SystemExit, match="arm few was measured with other settings"):
+        run_here("ablate", *other, "--tasks", "00576224")
 
 
-def test_ablate_base_asks_a_task_in_context(tmp_path):
+def test_ablate_base_asks_a_task_in_context(tmp_path, run_here):
     write_edition("arc-agi-1", tmp_path / "data")
-    command = [
-        sys.executable,
-        ROOT / "tests/bench/ablate_base.py",
-        "--data",
-        tmp_path / "data",
-        "--out",
-        tmp_path / "out",
-    ]
-    command += [
-        "--arm",
-        "in-context",
-        "--tasks",
-        "1",
-        "--exclude",
-        "40853293",
-        "--budget-s",
-        "10",
-        "--width",
-        "32",
-        "--layers",
-        "1",
-        "--steps",
-        "2",
-    ]
-    ran = subprocess.run(command, env=ENVIRON, capture_output=True, text=True, timeout=300)
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    options = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--arm", "in-context", "--tasks", 1, "--exclude", "40853293"]
+    run_here("ablate_base", *options, "--budget-s", 6, "--width", 32, "--layers", 1, "--steps", 2)
     figures = json.loads((tmp_path / "out/in-context.json").read_text())
     assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20
 

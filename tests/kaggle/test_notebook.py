@@ -53,7 +53,7 @@ def execute(
     kaggle_checks.fake_kaggle(root, dataset, layout, challenges(4), gpu)
     settings = bundle.read_profile(ROOT / "notebooks/kaggle.yaml")
     settings |= {"inputs": str(root / "input"), "run_dir": str(root / "working"), "need_gpu": False, "budget_s": 200.0}
-    settings |= {"settings": "adapt.steps=2 decode.views=2 rescore.views=2"}
+    settings |= {"settings": "adapt.steps=2 decode.views=2 rescore.views=2 second.passes=1"}
     nbformat.write(bundle.bake(ROOT / "notebooks/submission.py", settings | parameters), root / "kernel.ipynb")
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "-k", "python3", "kernel.ipynb", "done.ipynb"]
     offline = shutil.which("unshare") and subprocess.run([*OFFLINE, "true"], capture_output=True).returncode == 0

@@ -23,7 +23,7 @@ from ttt_core.run import environment
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
-QUICK = "adapt.steps=20 decode.views=2 rescore.views=2"
+QUICK = "adapt.steps=20 decode.views=2 rescore.views=2 second.passes=1"
 
 
 def code(source: Path) -> list:
@@ -129,7 +129,7 @@ def test_pretrain_colab_trains_and_goes_on_and_uploads_on_colab(data, tmp_path):
     environ = dict.fromkeys(("http_proxy", "https_proxy"), f"http://127.0.0.1:{server.server_port}")
     environ |= {"COLAB_RELEASE_TAG": "x", "PYTHONPATH": str(tmp_path / "colab"), "PIP_NO_INDEX": "1"}
     environ |= {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "TMPDIR": str(tmp_path)}
-    small = {"width": 32, "layers": 1, "heads": 2, "budget_s": 12, "save_every_s": 1, "batch_tokens": 64}
+    small = {"width": 32, "layers": 1, "heads": 2, "budget_s": 9, "save_every_s": 1, "batch_tokens": 64}
     model, log = tmp_path / "drive/model", tmp_path / "drive/model/train_log.jsonl"
     try:
         first = execute("pretrain_colab", tmp_path, data=data, out=model, **small, piece_s=5)

@@ -20,6 +20,7 @@ from ttt_core.model.stream import examples
 ROOT = Path(__file__).parents[2]
 PROGRESS = "checkpoint/progress.json"
 SCRIPT = """
+import json
 import os
 import socket
 import sys
@@ -30,27 +31,34 @@ from ttt_core.model import step
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
 step.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
-if "--forget" in sys.argv:  # what the naive twin does: each process keeps its momenta to itself
-    step.SharedMuon.gather = lambda self: None
-toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0, flat_share=0.99)
-config = PretrainConfig(1e9, batch_tokens=int(sys.argv[3]), max_steps=int(sys.argv[4]), **toy)
-started, ranks = [], range(int(sys.argv[5])) if "RANK" not in os.environ else ()
-if len(ranks) > 1:  # as torchrun starts them, but what takes seconds to import is imported once
+
+def work(out, batch_tokens, steps, options):
+    if "forget" in options:  # what the naive twin does: each process keeps its momenta to itself
+        step.SharedMuon.gather = lambda self: None
+    if "apart" in options:  # machines that share no folder
+        out += "-" + os.environ["RANK"]
+    toy = dict(width=32, layers=1, heads=2, warmup_steps=2, save_every_s=0, flat_share=0.99)
+    config = PretrainConfig(1e9, batch_tokens=batch_tokens, max_steps=steps, **toy)
+    pretrain(Path(sys.argv[1]), Path(out), config)
+
+for processes, *job in json.loads(sys.argv[2]):
+    if "RANK" in os.environ:
+        work(*job)
+        continue
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    os.environ |= {"WORLD_SIZE": sys.argv[5], "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    for rank in ranks:
+    started = []
+    for rank in range(processes):  # as torchrun starts them, but what takes seconds to import is imported once
         started.append(os.fork())
         if not started[-1]:
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            break
-    else:
-        sys.exit(any([os.waitpid(process, 0)[1] for process in started]))
-out = Path(sys.argv[2])
-if "--apart" in sys.argv:  # machines that share no folder
-    out = out.with_name(f"{out.name}-{os.environ['RANK']}")
-pretrain(Path(sys.argv[1]), out, config)
+            if processes > 1:
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            work(*job)
+            sys.exit()
+    if any([os.waitpid(process, 0)[1] for process in started]):
+        sys.exit("a training failed")
 """
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
@@ -71,24 +79,36 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(data):
     """The losses of torchrun's two processes, uninterrupted."""
-    return losses(data, 2, 320, launch=TORCHRUN)
+    train(data, (2, 320), launch=TORCHRUN)
+    return losses(data, 2, 320)
 
 
-def train(data, processes, batch_tokens, name="out", steps=8, options=(), launch=()):
-    """The training `name`, begun or continued: its folder and the ended process."""
+def train(data, *jobs, launch=()) -> str:
+    """What trainings (see `job`), begun or continued one after the other, say on standard error; one with the option "fails" must fail."""
     (data / "train.py").write_text(SCRIPT)
-    out = data / f"{name}-{processes}-{batch_tokens}"
-    told = map(str, (data / "train.py", data, out, batch_tokens, steps, processes))
-    line = [sys.executable, *launch, *told, *options]
+    told = [
+        (n, str(folder(data, n, tokens, name)), tokens, steps, options)
+        for n, tokens, name, steps, options in map(job, jobs)
+    ]
+    line = [sys.executable, *launch, str(data / "train.py"), str(data), json.dumps(told)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TMPDIR": str(data)}
-    return out, subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    assert bool(done.returncode) == any("fails" in options for *_, options in told), done.stderr[-2000:]
+    return done.stderr
 
 
-def losses(*args, **named):
+def job(given: tuple) -> tuple:
+    """(processes, batch_tokens, name, steps, options) of a training, of which the last three may be left out."""
+    return *given, *("out", 8, "")[len(given) - 2 :]
+
+
+def folder(data, processes, batch_tokens, name="out") -> Path:
+    return data / f"{name}-{processes}-{batch_tokens}"
+
+
+def losses(data, *named):
     """Of all steps so far of a training."""
-    out, done = train(*args, **named)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return np.array([entry["loss"] for entry in log(out)])
+    return np.array([entry["loss"] for entry in log(folder(data, *named))])
 
 
 def log(out):
@@ -98,6 +118,7 @@ def log(out):
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(data, both):
     parts = [len(step) for step in plan_epoch(read_corpus(data, max_tokens=512), 0, 0, 640, 512).steps]
     assert max(parts) > 1
+    train(data, (1, 640), (1, 320))
     alone, half = losses(data, 1, 640), losses(data, 1, 320)
     assert len(alone) == len(both) == 8 and np.abs(alone - both).max() < 1e-3
     assert np.abs(alone - half).max() > 1e-2
@@ -114,16 +135,14 @@ def test_padding_is_that_of_both_processes(data, both):
 
 
 def test_momenta_of_both_processes_are_saved(data, both):
-    for options, is_same in ((), True), (("--forget",), False):
-        name = f"resumed{len(options)}"
-        losses(data, 2, 320, name, steps=4, options=options)
-        assert (np.abs(losses(data, 2, 320, name) - both).max() < 1e-6) == is_same
+    ways = {"resumed": "", "forgotten": "forget"}
+    train(data, *(given for name, way in ways.items() for given in ((2, 320, name, 4, way), (2, 320, name))))
+    for name, way in ways.items():
+        assert (np.abs(losses(data, 2, 320, name) - both).max() < 1e-6) == (not way)
 
 
 def test_processes_that_do_not_find_the_same_checkpoint_all_refuse_to_go_on(data):
-    apart = {"name": "apart", "steps": 1, "options": ("--apart",)}
-    out, done = train(data, 2, 320, **apart)
-    assert done.returncode == 0 and '"processes": 2' in (out.with_name(f"{out.name}-0") / PROGRESS).read_text()
-    _, done = train(data, 2, 320, **apart)
-    told = r"CheckpointError: checkpoint in \S+apart-2-320-(\d): not the same in all processes; give an --out"
-    assert done.returncode != 0 and set(re.findall(told, done.stderr)) == {"0", "1"}
+    told = train(data, (2, 320, "apart", 1, "apart"), (2, 320, "apart", 1, "apart fails"))
+    assert '"processes": 2' in (data / "apart-2-320-0" / PROGRESS).read_text()
+    refused = r"CheckpointError: checkpoint in \S+apart-2-320-(\d): not the same in all processes; give an --out"
+    assert set(re.findall(refused, told)) == {"0", "1"}

@@ -13,6 +13,12 @@ from ttt_core.run import doctor, environment
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def unasked(monkeypatch):
+    """Without the process that asks torch, which is another test's."""
+    monkeypatch.setattr(doctor, "_asked", lambda model: [])
+
+
 def faults(checks) -> dict[str, str]:
     return {check.name: check.fault for check in checks if check.fault}
 
@@ -55,7 +61,7 @@ def test_a_missing_model_and_a_bad_challenge_file_fail_and_skip_the_self_test(tm
     assert "no such directory" in faults(checks)["model"] and "FAIL" in doctor.table(checks)
 
 
-def test_the_self_test_has_the_settings_that_the_model_wants(monkeypatch):
+def test_the_self_test_has_the_settings_that_the_model_wants(monkeypatch, unasked):
     asked = []
 
     def refuse(*given, config, **options):
@@ -86,7 +92,7 @@ def test_little_disk_is_named(monkeypatch):
     assert "make room" in doctor._disk().fault
 
 
-def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch):
+def test_on_kaggle_the_mounted_challenges_and_a_gpu_are_wanted(tmp_path, monkeypatch, unasked):
     monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
     monkeypatch.setattr(
         environment, "gpus", lambda: ("", ["GPU: none found; choose GPU L4 x4 or T4 x2 as accelerator"])
