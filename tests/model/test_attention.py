@@ -38,8 +38,8 @@ def outcomes(name, groups, width, *functions, dtype=torch.float32):
 @pytest.mark.parametrize("name", RUNS)
 def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, together, monkeypatch):
     blocks.parts.cache_clear()
-    monkeypatch.setattr(blocks, "BLOCK", 4)
-    monkeypatch.setattr(blocks, "TOGETHER", together)
+    for size, value in {"BLOCK": 4, "ALIGNED": 4, "TOGETHER": together}.items():
+        monkeypatch.setattr(blocks, size, value)
     assert len(blocks.parts(RUNS[name], torch.float32)) == (1 if together else len(RUNS[name]))
     results, inputs = outcomes(name, groups, 8, (attention.attention, "cpu"), (attention.fused, "cpu"))
     for ours, theirs in zip(*results, strict=True):

@@ -214,6 +214,26 @@ def test_forward_multiplies_three_matrices_only():
     assert sum(e.count for e in profile.key_averages() if e.key in ("aten::addmm", "aten::addmm_", "aten::mm")) == 3
 
 
+def test_layers_of_one_input_give_at_once_what_each_gives_by_itself():
+    layers = [layer for layer in lora.adapter_layers(shaken("llama", rank=3)).values() if layer.base.in_features == 32][
+        :5
+    ]
+    assert len({layer.base.out_features for layer in layers}) == 3
+    x, results = torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(3)), []
+    for apply in (lora.apply, lambda x, layers: [layer(x) for layer in layers]):
+        given = x.clone().requires_grad_()
+        outs = apply(given, layers)
+        parameters = [p for layer in layers for p in (layer.lora_A, layer.lora_B)]
+        gradients = torch.autograd.grad(
+            sum((k + 1) * out.sin().sum() for k, out in enumerate(outs)), [given, *parameters]
+        )
+        results.append([*outs, *gradients])
+    for one, other in zip(*results, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    layers[0].rank, layers[0].scaling = 3, 9.0  # of another kind: each by itself
+    assert torch.equal(lora.apply(x, layers)[0], layers[0](x))
+
+
 def test_autocast_computes_the_adapter_in_bfloat16():
     layer = lora.LoRALayer(nn.Linear(32, 48), 4, 8, False, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,7 +1,8 @@
 """Attention over packed rows by plain products: what `attention.py` takes on a CPU.
 
-Short sequences of unlike length are padded and attended to together, for on a CPU a product of a few tokens costs no more
-than the call; longer ones go block by block of their queries, whose scores stay in the cache of a core.
+Short sequences are attended to together, for on a CPU a product of a few tokens costs no more than the call; longer ones go
+block by block of their queries, whose scores stay in the cache of a core. Keys are padded to a multiple of ALIGNED:
+products and softmax of bfloat16 whose rows have other lengths take two to four times as long.
 
 Shapes: n sequences of T tokens, R of them queries, H query heads, G key heads, d head dimension.
 """
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 BLOCK = 128  # queries of a longer sequence at once
-TOGETHER = 1 << 17  # scores of a head at most of sequences that are padded to be attended to together
+TOGETHER = 1 << 17  # scores of a head at most of sequences that are attended to together
+ALIGNED = 32  # keys
 
 Block = tuple[
     int, int, int, Tensor | None
-]  # first query, last + 1, keys that they may see, what is added to their last scores
+]  # first query, last + 1, keys that are read, what is added to their last scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +34,9 @@ class Places:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """n sequences that are attended to together, T tokens each, R of them queries. rows, keys: where these are in the packed row.
+    """n sequences that are attended to together, padded to T keys and R queries each. rows, keys: where these are in the packed row.
 
-    asking, seen: their places; None where the sequences are all of one length.
+    asking, seen: their places; None where there is no padding.
     """
 
     n: int
@@ -57,9 +59,8 @@ class BlockAttention(torch.autograd.Function):
         for part in parts(runs, q.dtype):
             Q, K, V = _padded(part, q, k, v, scale)
             O = torch.empty_like(Q)
-            for block in part.blocks:
-                a, b, seen, _ = block
-                O[:, :, a:b] = (_weights(Q, K, block) @ V[:, :seen]).unflatten(1, (-1, b - a))
+            for (a, b, _, mask), keys, values in _read(part.blocks, K, V):
+                O[:, :, a:b] = (_weights(_rows(Q, a, b), keys, b - a, mask) @ values).unflatten(1, (-1, b - a))
             _unpadded(O, part.n, part.asking, out[part.rows])
         ctx.save_for_backward(q, k, v)
         ctx.runs, ctx.scale = runs, scale
@@ -76,13 +77,13 @@ class BlockAttention(torch.autograd.Function):
                 dO = dO.new_zeros(part.n * part.R, *dO.shape[1:]).index_copy_(0, part.asking.filled, dO)
             dO = _heads(dO, part.n, k.shape[1])
             dQ, dK, dV = torch.empty_like(Q), torch.zeros_like(K), torch.zeros_like(V)
-            for block in part.blocks:
-                a, b, seen, _ = block
-                P, g = _weights(Q, K, block), dO[:, :, a:b].flatten(1, 2)
+            for (a, b, seen, mask), keys, values in _read(part.blocks, K, V):
+                q_rows, g = _rows(Q, a, b), _rows(dO, a, b)
+                P = _weights(q_rows, keys, b - a, mask)
                 dV[:, :seen] += P.mT @ g
-                dS = torch.ops.aten._softmax_backward_data(g @ V[:, :seen].mT, P, -1, P.dtype)
-                dK[:, :seen] += dS.mT @ Q[:, :, a:b].flatten(1, 2)
-                dQ[:, :, a:b] = (dS @ K[:, :seen]).unflatten(1, (-1, b - a))
+                dS = torch.ops.aten._softmax_backward_data(g @ values.mT, P, -1, P.dtype)
+                dK[:, :seen] += dS.mT @ q_rows
+                dQ[:, :, a:b] = (dS @ keys).unflatten(1, (-1, b - a))
             _unpadded(dQ.mul_(ctx.scale), part.n, part.asking, dq[part.rows])
             _unpadded(dK[:, None], part.n, part.seen, dk[part.keys])
             _unpadded(dV[:, None], part.n, part.seen, dv[part.keys])
@@ -104,41 +105,54 @@ def parts(runs: tuple, dtype: torch.dtype) -> tuple[Part, ...]:
         sizes, counts = np.array([(run.length, run.inputs, run.first) for run in group]), [run.count for run in group]
         lengths, inputs, first = np.repeat(sizes, counts, axis=0).T  # of each sequence
         queries = lengths - first
-        n, R, T = len(lengths), int(queries.max()), int(lengths.max())
+        n, R, T = len(lengths), int(queries.max()), _aligned(int(lengths.max()))
         rows, keys = slice(row, row + int(queries.sum())), slice(key, key + int(lengths.sum()))
         row, key = rows.stop, keys.stop
-        if len(group) == 1:
-            made.append(Part(n, R, T, rows, keys, None, None, tuple(_blocks(group[0], dtype))))
-            continue
-        at = first[:, None] + np.arange(R)
-        sees = np.where(at < inputs[:, None], inputs[:, None], np.minimum(at + 1, lengths[:, None]))  # (n, R) keys
-        hidden = torch.from_numpy(np.arange(T) >= sees[..., None])  # (n, R, T)
-        mask = torch.zeros(n, 1, R, T, dtype=dtype).masked_fill_(hidden[:, None], float("-inf"))
-        made.append(Part(n, R, T, rows, keys, _places(queries), _places(lengths), ((0, R, T, mask),)))
+        if n * T**2 <= TOGETHER or len(group) > 1:
+            blocks = [(0, R, T, _hidden(first, inputs, lengths, R, T, dtype))]
+        else:
+            blocks = _blocks(group[0], dtype)
+        made.append(Part(n, R, T, rows, keys, _places(queries, R), _places(lengths, T), tuple(blocks)))
     return tuple(made)
+
+
+def _aligned(keys: int) -> int:
+    return -(-keys // ALIGNED) * ALIGNED
+
+
+def _hidden(first: np.ndarray, inputs: np.ndarray, lengths: np.ndarray, R: int, T: int, dtype: torch.dtype) -> Tensor:
+    """(n, 1, R, T): -inf where a sequence's query, of those from `first` on, may not see a key."""
+    at = first[:, None] + np.arange(R)
+    sees = np.where(at < inputs[:, None], inputs[:, None], np.minimum(at + 1, lengths[:, None]))  # (n, R) keys
+    hidden = torch.from_numpy(np.arange(T) >= sees[..., None])
+    return torch.zeros(len(first), 1, R, T, dtype=dtype).masked_fill_(hidden[:, None], float("-inf"))
 
 
 def _blocks(run, dtype: torch.dtype) -> Iterator[Block]:
     """Of sequences of one length: inputs see all inputs, others what precedes them."""
     first = run.first
     for a in range(first, run.inputs, BLOCK):
-        yield a - first, min(a + BLOCK, run.inputs) - first, run.inputs, None
+        keys = _aligned(run.inputs)
+        mask = torch.full((1, keys - run.inputs), float("-inf"), dtype=dtype) if keys > run.inputs else None
+        yield a - first, min(a + BLOCK, run.inputs) - first, keys, mask
     for a in range(max(first, run.inputs), run.length, BLOCK):
         b = min(a + BLOCK, run.length)
-        yield a - first, b - first, b, torch.full((b - a, b - a), float("-inf"), dtype=dtype).triu_(1)
+        keys = _aligned(b)
+        yield a - first, b - first, keys, torch.full((b - a, keys - a), float("-inf"), dtype=dtype).triu_(1)
 
 
-def _places(counts: np.ndarray) -> Places:
-    is_token = np.arange(counts.max()) < counts[:, None]
+def _places(counts: np.ndarray, width: int) -> Places | None:
+    is_token = np.arange(width) < counts[:, None]
+    if is_token.all():
+        return None
     tokens = np.maximum(np.cumsum(is_token) - 1, 0)  # padding repeats the token before it
     return Places(torch.from_numpy(tokens), torch.from_numpy(np.flatnonzero(is_token)))
 
 
 def _padded(part: Part, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Of a part: queries (n G, H / G, R, d), scaled, and its keys and values (n G, T, d)."""
-    Q, K, V = q[part.rows], k[part.keys], v[part.keys]
-    if part.asking is not None:
-        Q, K, V = (x.index_select(0, at.tokens) for x, at in ((Q, part.asking), (K, part.seen), (V, part.seen)))
+    given = ((q[part.rows], part.asking), (k[part.keys], part.seen), (v[part.keys], part.seen))
+    Q, K, V = (x if places is None else x.index_select(0, places.tokens) for x, places in given)
     groups = k.shape[1]
     return _heads(Q, part.n, groups) * scale, _heads(K, part.n, groups)[:, 0], _heads(V, part.n, groups)[:, 0]
 
@@ -155,11 +169,25 @@ def _unpadded(x: Tensor, n: int, places: Places | None, into: Tensor) -> None:
     into.copy_(x) if places is None else torch.index_select(x, 0, places.filled, out=into)
 
 
-def _weights(Q: Tensor, K: Tensor, block: Block) -> Tensor:
-    """(n G, H / G * (b - a), seen): how much each query of a block attends to each key."""
-    a, b, seen, mask = block
-    scores = Q[:, :, a:b].flatten(1, 2) @ K[:, :seen].mT
+def _read(blocks: tuple[Block, ...], K: Tensor, V: Tensor) -> Iterator[tuple[Block, Tensor, Tensor]]:
+    """Each block with the keys and values (n G, seen, d) that it reads, contiguous: a product else copies them every time."""
+    read = 0
+    for block in blocks:
+        if block[2] != read:
+            read = block[2]
+            keys, values = K[:, :read].contiguous(), V[:, :read].contiguous()
+        yield block, keys, values
+
+
+def _rows(x: Tensor, a: int, b: int) -> Tensor:
+    """(n G, H / G * (b - a), d): queries a to b of x (n G, H / G, R, d)."""
+    return x[:, :, a:b].flatten(1, 2).contiguous()
+
+
+def _weights(rows: Tensor, keys: Tensor, count: int, mask: Tensor | None) -> Tensor:
+    """(n G, H / G * count, seen): how much each query of `rows` attends to each of `keys`. mask: added to the last scores."""
+    scores = rows @ keys.mT
     if mask is not None:  # added: filling takes 5 times as long
-        of_sequence = scores.view(mask.shape[0] if mask.ndim == 4 else 1, -1, b - a, seen)
-        of_sequence[..., seen - mask.shape[-1] :].add_(mask)
+        of_sequence = scores.view(mask.shape[0] if mask.ndim == 4 else 1, -1, count, keys.shape[1])
+        of_sequence[..., keys.shape[1] - mask.shape[-1] :].add_(mask)
     return torch.softmax(scores, dim=-1)

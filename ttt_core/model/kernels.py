@@ -6,6 +6,8 @@ needs. Not here: attention (`attention.py`), or which module is replaced, and wh
 Shapes: S tokens of a packed row, H heads, d head dimension.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -63,41 +65,55 @@ class _SwiGLU(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad * up, gate), F.silu(gate).mul_(grad)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, scaling: float, is_conv: bool):
-    """W x + bias + scaling * B(A x), W and bias frozen: weight (in, out) if is_conv, else (out, in); A (R, in), B (out, R).
+def linears(
+    x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], adapters, scaling: float, is_conv: bool
+):
+    """For each of N layers W x + bias + scaling * B(A x), W and bias frozen: weight (in, out) if is_conv, else (out, in).
 
-    In autocast's dtype where that is on, else in the weight's.
+    adapters: A (R, in) and B (out, R) of each. In autocast's dtype where that is on, else in the weights'.
     """
-    dtype = compute_dtype(weight)
-    bias = bias if bias is None else bias.to(dtype)
-    return _LoRALinear.apply(x.to(dtype), weight.to(dtype), bias, A, B, scaling, is_conv)
+    dtype = compute_dtype(weights[0])
+    frozen = [w.to(dtype) for w in weights], [b if b is None else b.to(dtype) for b in biases]
+    return _LoRALinears.apply(x.to(dtype), *frozen, scaling, is_conv, *(part for pair in adapters for part in pair))
 
 
-class _LoRALinear(torch.autograd.Function):
-    """Every update is added while it is computed; saved are x and A x."""
+class _LoRALinears(torch.autograd.Function):
+    """Every update is added while it is computed, and what layers of one input have in common is one product; saved are x and A x."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, A, B, scaling, is_conv):
-        flat, W = x.flatten(0, -2), weight if is_conv else weight.t()  # (S, in), (in, out)
-        y = flat @ W if bias is None else torch.addmm(bias, flat, W)
-        h = flat @ A.to(x.dtype).t()  # (S, R)
-        y.addmm_(h, B.to(x.dtype).t(), alpha=scaling)
-        ctx.save_for_backward(flat, weight, A, B, h)
+    def forward(ctx, x, weights, biases, scaling, is_conv, *adapters):
+        flat, A, B = x.flatten(0, -2), adapters[::2], adapters[1::2]  # (S, in)
+        h = flat @ _joined(A, x.dtype).t()  # (S, R of all)
+        outs = []
+        for weight, bias, b, part in zip(weights, biases, B, h.split([len(a) for a in A], dim=1), strict=True):
+            W = weight if is_conv else weight.t()
+            y = flat @ W if bias is None else torch.addmm(bias, flat, W)
+            outs.append(y.addmm_(part, b.to(x.dtype).t(), alpha=scaling).unflatten(0, x.shape[:-1]))
+        ctx.save_for_backward(flat, h, *weights, *adapters)
         ctx.scaling, ctx.is_conv = scaling, is_conv
-        return y.unflatten(0, x.shape[:-1])
+        return tuple(outs)
 
     @staticmethod
-    def backward(ctx, grad):
-        x, weight, A, B, h = ctx.saved_tensors
-        flat = grad.flatten(0, -2).to(x.dtype)  # (S, out)
-        dh = (flat @ B.to(x.dtype)).mul_(ctx.scaling)  # (S, R)
+    def backward(ctx, *grads):
+        (x, h, *rest), n, shape = ctx.saved_tensors, len(grads), grads[0].shape[:-1]
+        weights, A, B = rest[:n], rest[n::2], rest[n + 1 :: 2]
+        ranks = [len(a) for a in A]
+        grads = [grad.flatten(0, -2).to(x.dtype) for grad in grads]  # (S, out)
+        dh = torch.cat([g @ b.to(x.dtype) for g, b in zip(grads, B, strict=True)], dim=1).mul_(ctx.scaling)  # as h
         dx = None
         if ctx.needs_input_grad[0]:
-            dx = flat @ (weight.t() if ctx.is_conv else weight)
-            dx = dx.addmm_(dh, A.to(x.dtype)).unflatten(0, grad.shape[:-1])
-        dA = (dh.t() @ x).to(A.dtype)
-        dB = (flat.t() @ h).to(B.dtype).mul_(ctx.scaling)
-        return dx, None, None, dA, dB, None, None
+            dx = dh @ _joined(A, x.dtype)
+            for g, weight in zip(grads, weights, strict=True):
+                dx.addmm_(g, weight.t() if ctx.is_conv else weight)
+            dx = dx.unflatten(0, shape)
+        dA = (dh.t() @ x).to(A[0].dtype).split(ranks)
+        parts = zip(grads, h.split(ranks, dim=1), B, strict=True)
+        dB = [(g.t() @ part).to(b.dtype).mul_(ctx.scaling) for g, part, b in parts]
+        return dx, None, None, None, None, *(d for pair in zip(dA, dB, strict=True) for d in pair)
+
+
+def _joined(A: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    return A[0].to(dtype) if len(A) == 1 else torch.cat(list(A)).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -42,16 +42,28 @@ class LoRALayer(nn.Module):
         self.original: tuple[nn.Parameter, ...] = ()  # W while merged; in a tuple, so that it is no parameter of this
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.original:
-            return self.base(x)
-        weight, bias = self.base.weight, self.base.bias
-        return kernels.linear(x, weight, bias, self.lora_A, self.lora_B, self.scaling, isinstance(self.base, Conv1D))
+        return self.base(x) if self.original else _at_once(x, [self])[0]
 
     def merged_weight(self) -> Tensor:
         """W + scaling * B A in W's layout and dtype, added in float32."""
         delta = self.scaling * (self.lora_B.float() @ self.lora_A.float())  # (out, in)
         delta = delta.t() if isinstance(self.base, Conv1D) else delta
         return (self.base.weight.float() + delta).to(self.base.weight.dtype)
+
+
+def apply(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+    """What each of `layers` makes of the same x; adapters of one kind at once, for what is common to them is done once then."""
+    adapted = all(isinstance(layer, LoRALayer) and not layer.original for layer in layers)
+    if adapted and len({(layer.scaling, type(layer.base), layer.lora_A.dtype) for layer in layers}) == 1:
+        return _at_once(x, layers)
+    return tuple(layer(x) for layer in layers)
+
+
+def _at_once(x: Tensor, layers: Sequence[LoRALayer]) -> tuple[Tensor, ...]:
+    first, bases = layers[0], [layer.base for layer in layers]
+    weights, biases = [base.weight for base in bases], [base.bias for base in bases]
+    adapters = [(layer.lora_A, layer.lora_B) for layer in layers]
+    return kernels.linears(x, weights, biases, adapters, first.scaling, isinstance(first.base, Conv1D))
 
 
 def inject(

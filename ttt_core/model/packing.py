@@ -22,7 +22,7 @@ from transformers.activations import ACT2FN, NewGELUActivation
 
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.errors import ModelError, is_out_of_memory
-from ttt_core.model import kernels
+from ttt_core.model import kernels, lora
 from ttt_core.model.attention import Run, attention
 from ttt_core.model.gridlm import ALL, MLP, Attention, GridLM, rotary_table
 from ttt_core.model.load import autocast
@@ -189,7 +189,7 @@ def _replacement(module: nn.Module, dtype: torch.dtype):
     if isinstance(module, Attention):
         return functools.partial(_grid_attention, module)
     if isinstance(module, MLP) or _is_swiglu(module):
-        return lambda x: module.down_proj(kernels.swiglu(module.gate_proj(x), module.up_proj(x)))
+        return lambda x: module.down_proj(kernels.swiglu(*lora.apply(x, (module.gate_proj, module.up_proj))))
     if isinstance(module, NewGELUActivation):
         return functools.partial(F.gelu, approximate="tanh")
     if "RMSNorm" in type(module).__name__ and getattr(module, "weight", None) is not None:
@@ -223,7 +223,9 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int, rows) -> Tensor:
     """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice; rows: the queries of `runs`."""
-    q, k, v = (y[0] for y in module.split(x, x[:, rows]))
+    keys = (module.k_proj, module.v_proj)
+    k, v, q = lora.apply(x, (*keys, module.q_proj)) if rows is ALL else (*lora.apply(x, keys), module.q_proj(x[:, rows]))
+    q, k, v = (y[0].unflatten(-1, (module.heads, -1)) for y in (q, k, v))
     q, k = kernels.rotate(q, *(t[rows] for t in rotary)), kernels.rotate(k, *rotary)
     y = attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (Q, H, d)
     return module.o_proj(y.flatten(1)[None])
