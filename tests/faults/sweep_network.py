@@ -23,7 +23,7 @@ def traced(place, command: list[str], **environ: str) -> tuple[subprocess.Comple
     """The run of `command` cut off from every network, and the internet sockets it or a child opened."""
     log = place.root / "sockets"
     strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=socket", "-o", str(log)]
-    environ = {**os.environ, "PYTHONPATH": f"{HERE}:{ROOT}", "OMP_NUM_THREADS": "2", **environ}
+    environ = {**os.environ, "PYTHONPATH": f"{HERE}:{ROOT}", "OMP_NUM_THREADS": "1", **environ}
     ran = subprocess.run([*CUT_OFF, *strace, *command], env=environ, capture_output=True, text=True, check=False)
     return ran, [line for line in log.read_text().splitlines() if INTERNET.search(line)]
 
