@@ -19,9 +19,8 @@ BLOCK = 128  # queries of a longer sequence at once
 TOGETHER = 1 << 17  # scores of a head at most of sequences that are attended to together
 ALIGNED = 32  # keys
 
-Block = tuple[
-    int, int, int, Tensor | None
-]  # first query, last + 1, keys that are read, what is added to their last scores
+# Of its queries the first and the last + 1, how many keys they read, what is added to the scores of the last of these.
+Block = tuple[int, int, int, Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
