@@ -131,6 +131,11 @@ class Layer(nn.Module):
         return x + self.dropout(self.mlp(self.mlp_norm(x)))
 
 
+def each_of(x: Tensor, layers: Sequence[nn.Module]) -> tuple[Tensor, ...]:
+    """What each of `layers` makes of the same x."""
+    return tuple(layer(x) for layer in layers)
+
+
 class Attention(nn.Module):
     def __init__(self, config: GridLMConfig):
         super().__init__()
@@ -148,10 +153,16 @@ class Attention(nn.Module):
         y = attend(q, k.to(q.dtype), v.to(q.dtype), mask[:, :, rows])  # (B, H, R, D/H)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
-    def split(self, x: Tensor, asking: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries of `asking` (..., D), keys and values of x (..., D): (..., H, D/H) each."""
-        parts = (self.q_proj, asking), (self.k_proj, x), (self.v_proj, x)
-        q, k, v = (project(y).unflatten(-1, (self.heads, -1)) for project, y in parts)
+    def split(self, x: Tensor, asking: Tensor | None = None, project=each_of) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries of `asking` (..., D), without it of x, keys and values of x (..., D): (..., H, D/H) each.
+
+        project(x, layers): what each of the layers makes of x.
+        """
+        if asking is None:
+            q, k, v = project(x, (self.q_proj, self.k_proj, self.v_proj))
+        else:
+            q, (k, v) = self.q_proj(asking), project(x, (self.k_proj, self.v_proj))
+        q, k, v = (y.unflatten(-1, (self.heads, -1)) for y in (q, k, v))
         return q, k, v
 
 

@@ -223,9 +223,7 @@ def _is_plain(kind: type[nn.Module]) -> bool:
 
 def _grid_attention(module: Attention, x: Tensor, rotary, runs: tuple[Run, ...], cache, index: int, rows) -> Tensor:
     """GridLM's attention over a packed row: x (1, S, D); rotary (S, 1, d/2) twice; rows: the queries of `runs`."""
-    keys = (module.k_proj, module.v_proj)
-    k, v, q = lora.apply(x, (*keys, module.q_proj)) if rows is ALL else (*lora.apply(x, keys), module.q_proj(x[:, rows]))
-    q, k, v = (y[0].unflatten(-1, (module.heads, -1)) for y in (q, k, v))
+    q, k, v = (y[0] for y in module.split(x, None if rows is ALL else x[:, rows], lora.apply))
     q, k = kernels.rotate(q, *(t[rows] for t in rotary)), kernels.rotate(k, *rotary)
     y = attention(q, k, v, runs, q.shape[-1] ** -0.5)  # (Q, H, d)
     return module.o_proj(y.flatten(1)[None])

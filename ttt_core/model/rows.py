@@ -54,7 +54,7 @@ class PackedGridLM(nn.Module):
 def before(layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values (S, H, d) of the residual stream x (S, D)."""
     x = layer.attn_norm(x)
-    q, k, v = layer.attn.split(x, x)
+    q, k, v = layer.attn.split(x)
     return rotate(q, (cos, sin)), rotate(k, (cos, sin)), v
 
 
