@@ -9,8 +9,10 @@ files in place or forget what was solved, must be caught by the same checks.
 import collections
 import json
 import os
+import queue
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -80,20 +82,39 @@ class Place:
         (self.root / "challenges.json").write_text(json.dumps(self.asked))
         (self.root / "model").mkdir()
         (self.root / "model" / "config.json").write_text("{}")
+        environ = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
+        command, pipes = (
+            [sys.executable, str(HERE / "runner.py"), "--serve"],
+            {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
+        )
+        self.idle: queue.SimpleQueue = queue.SimpleQueue()  # imports of a run and its worker else take most of the time
+        for _ in range(os.cpu_count()):
+            self.idle.put(subprocess.Popen(command, env=environ, **pipes, text=True, bufsize=1))
 
-    def run(self, name: str, *options: str, before=(), stop_s: float | None = None) -> int:
-        """Run, or continue, the folder `name`; its exit code. before: a command that runs it. stop_s: when it is killed."""
+    def close(self) -> None:
+        while not self.idle.empty():
+            with self.idle.get() as server:
+                server.stdin.close()
+        shutil.rmtree(self.root)
+
+    def run(self, name: str, *options: str, traced_by=(), stop_s: float | None = None) -> int:
+        """Run, or continue, the folder `name`; its exit code. traced_by: a command that takes -p PID. stop_s: when it is killed."""
         paths = [str(self.root / part) for part in ("challenges.json", "model", name)]
-        environ = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "PYTHONDONTWRITEBYTECODE": "1"}
-        environ |= {"NOTES": str(self.root / f"{name}.notes"), "TASK_S": "0.005" if stop_s else "0"}
-        command = [*before, sys.executable, str(HERE / "runner.py"), *paths, *options]
-        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        log, environ = self.root / f"{name}.log", {"NOTES": str(self.root / f"{name}.notes")}
+        environ |= {"TASK_S": "0.005" if stop_s else "0"}
+        job = {"arguments": [*paths, *options], "environ": environ, "log": str(log), "is_traced": bool(traced_by)}
+        server = self.idle.get()
+        server.stdin.write(json.dumps(job) + "\n")
+        pid = int(server.stdout.readline())
+        if traced_by:
+            subprocess.run([*traced_by, "-p", str(pid)], stderr=subprocess.DEVNULL, check=False)
         if stop_s is not None:
             time.sleep(stop_s)
-            process.kill()
-        told = process.communicate()[1]
-        assert process.returncode in (0, -9), told
-        return process.returncode
+            os.kill(pid, signal.SIGKILL)
+        code = int(server.stdout.readline())
+        self.idle.put(server)
+        assert code in (0, -signal.SIGKILL), log.read_text()
+        return code
 
     def submission(self, name: str) -> Path:
         return self.root / name / "submission.json"
@@ -107,14 +128,14 @@ class Place:
 def place():
     place = Place()
     yield place
-    shutil.rmtree(place.root)
+    place.close()
 
 
 @pytest.fixture(scope="module")
 def whole(place):
     """The bytes of an uninterrupted run, and how often it makes each call."""
     log = place.root / "calls"
-    place.run("whole", before=["strace", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS.values())}"])
+    place.run("whole", traced_by=["strace", "-qq", "-o", str(log), "-e", f"trace={','.join(CALLS.values())}"])
     counts = collections.Counter(line.split("(")[0] for line in log.read_text().splitlines())
     assert fault_of(place.submission("whole"), place.asked) is None
     assert len(place.turns("whole")) == N_TASKS + N_DOUBTS
@@ -160,7 +181,7 @@ def sweep(place, kind: str, kills: list[dict], expected: bytes, again: int) -> t
 
 def test_at_each_write_fsync_and_rename(place, whole):
     expected, counts = whole
-    kills = [{"before": kill_at(call, n)} for call in CALLS for n in range(1, counts[call] + 1)]
+    kills = [{"traced_by": kill_at(call, n)} for call in CALLS for n in range(1, counts[call] + 1)]
     step = max(1, len(kills) // N_KILLS)
     wrong, missing = sweep(place, "call", kills[::step], expected, again=3)
     print(f"{len(kills[::step])} kills of {counts}: {len(wrong)} wrong, {missing} before the first file")
@@ -179,13 +200,13 @@ def test_at_random_moments(place, whole):
 
 
 def test_the_naive_twin_leaves_invalid_files(place, whole):
-    faults = [killed(place, f"naive{n}", "--naive", before=kill_at("write", n)) for n in range(2, 40, 3)]
+    faults = [killed(place, f"naive{n}", "--naive", traced_by=kill_at("write", n)) for n in range(2, 40, 3)]
     assert sum(fault not in (None, "missing") for fault in faults) >= 3
 
 
 def test_the_naive_twin_that_forgets_its_records_solves_tasks_twice(place, whole):
     expected, counts = whole
-    place.run("forgets", before=kill_at("rename", counts["rename"] // 2))
+    place.run("forgets", traced_by=kill_at("rename", counts["rename"] // 2))
     shutil.rmtree(place.root / "forgets" / "tasks")
     (place.root / "forgets" / "tasks").mkdir()
     assert "turns twice" in continued(place, "forgets", expected)
