@@ -27,10 +27,10 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from ttt_core.model import step
+from ttt_core.model import load, step
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
-step.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
+load.compute_dtype = lambda device: torch.float32  # the processes' sums differ in rounding only
 
 def work(out, batch_tokens, steps, options):
     if "forget" in options:  # what the naive twin does: each process keeps its momenta to itself

@@ -72,6 +72,19 @@ def test_matrices_taken_together_move_as_torchs_muon_moves_them(together, narrow
         assert (ours - theirs).norm() < 0.02 * (theirs - start).norm()  # bfloat16's rounding
 
 
+@pytest.mark.parametrize("computed", [torch.bfloat16, torch.float32])
+def test_matrices_are_orthogonalised_in_what_the_hardware_multiplies_in(computed, monkeypatch):
+    monkeypatch.setattr(optim, "dtype_on", lambda device: computed)
+    asked, orthogonal = [], optim._orthogonal
+    monkeypatch.setattr(optim, "_orthogonal", lambda X, group: asked.append(X.dtype) or orthogonal(X, group))
+    matrix = nn.Parameter(torch.zeros(80, 72))
+    matrix.grad = torch.randn(80, 72, generator=torch.Generator().manual_seed(0))
+    Muon([matrix], lr=1.0, weight_decay=0.0).step()
+    assert asked == [computed] and matrix.dtype == torch.float32
+    sizes = torch.linalg.svdvals(matrix.detach()) / (80 / 72) ** 0.5
+    assert 0.5 < sizes.min() and sizes.max() < 1.3
+
+
 def test_8_bit_adamw_is_bitsandbytes_and_without_it_an_error_says_so(monkeypatch):
     config, made = AdaptConfig(optimizer="adamw8bit"), groups()
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)

@@ -26,7 +26,7 @@ from transformers import modeling_utils
 
 from ttt_core.__main__ import main
 from ttt_core.errors import CheckpointError, InputError, ModelError, NonFiniteError
-from ttt_core.model import checkpoint, pretrain_config, stream, trainlog
+from ttt_core.model import checkpoint, load, pretrain_config, stream, trainlog
 from ttt_core.model import pretrain as pretraining
 from ttt_core.model import step as stepping
 from ttt_core.model.distributed import World
@@ -460,7 +460,7 @@ def test_a_step_that_is_not_finite_changes_nothing(data):
 @pytest.mark.parametrize("computed", [torch.bfloat16, torch.float16, torch.float32])
 def test_the_machine_s_rate_is_measured_in_the_dtype_of_the_training(data, tmp_path, monkeypatch, computed):
     found, one = [], torch.ones(1, 1)
-    monkeypatch.setattr(stepping, "compute_dtype", lambda device: computed)
+    monkeypatch.setattr(load, "compute_dtype", lambda device: computed)
     monkeypatch.setattr(pretraining, "matmul_rate", lambda device, dtype: found.append(dtype) or 1e9)
     pretrain(data, tmp_path, config(1))
     with stepping.autocast(one.device):

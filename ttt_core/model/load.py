@@ -111,6 +111,11 @@ def compute_dtype(device: torch.device, name: str = "auto") -> torch.dtype:
     return torch.bfloat16 if device.type == "cpu" and has_bf16() else torch.float32
 
 
+def dtype_on(device: torch.device) -> torch.dtype:
+    """Of a training's products: bfloat16 where the hardware multiplies in it, else float32."""
+    return torch.bfloat16 if compute_dtype(device) == torch.bfloat16 else torch.float32
+
+
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Within the context products are computed in `dtype`; it does nothing for float32."""
     is_low = dtype in (torch.bfloat16, torch.float16)

@@ -6,6 +6,7 @@ import torch
 
 from ttt_core.config import AdaptConfig
 from ttt_core.errors import ModelError
+from ttt_core.model.load import dtype_on
 
 TOGETHER = 1 << 19  # elements of matrices orthogonalised at once, at most: what the cache of a CPU core holds
 TOGETHER_CUDA = 1 << 26  # likewise on a GPU, which wants few large products
@@ -32,7 +33,7 @@ class Muon(torch.optim.Muon):
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
         height, width = matrices[0].shape
         is_narrow, rate = min(height, width) <= NARROW, -group["lr"] * math.sqrt(max(1, height / width))
-        dtype = torch.float32 if is_narrow else torch.bfloat16
+        dtype = torch.float32 if is_narrow else dtype_on(matrices[0].device)
         wide = torch.stack([(u if _is_wide(u) else u.T).to(dtype) for u in updates])
         moves = _by_gram(wide, group, rate) if is_narrow else _orthogonal(wide, group).to(matrices[0].dtype).mul_(rate)
         if group["weight_decay"]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ttt_core.errors import NonFiniteError
 from ttt_core.model.distributed import World
-from ttt_core.model.load import compute_dtype
+from ttt_core.model.load import dtype_on
 from ttt_core.model.optim import Muon
 
 
@@ -42,11 +42,6 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
 def autocast(device: torch.device):
     """Computes in `dtype_on` the device."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype_on(device) == torch.bfloat16)
-
-
-def dtype_on(device: torch.device) -> torch.dtype:
-    """bfloat16 where the hardware multiplies in it, else float32."""
-    return torch.bfloat16 if compute_dtype(device) == torch.bfloat16 else torch.float32
 
 
 def make_optimizers(net: nn.Module, config, place: World) -> list[torch.optim.Optimizer]:
