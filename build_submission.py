@@ -25,6 +25,7 @@ import papermill
 import typer
 import yaml
 
+from ttt_core.arc.tasks import nearest
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_client, kaggle_push
@@ -165,13 +166,20 @@ def stage_kernel(
 
 
 def read_profile(path: Path) -> dict:
-    """Notebook parameters of a YAML file; InputError unless it is a mapping."""
+    """Notebook parameters of a YAML file; InputError unless it is a mapping of known names to values."""
     try:
         values = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"profile {path}: cannot be read ({error}); give a YAML file of notebook parameters") from None
     if not isinstance(values, dict):
         raise InputError(f"profile {path}: holds {type(values).__name__}; give a YAML file of notebook parameters")
+    known = declared(ROOT / NOTEBOOK)
+    for name, value in values.items():
+        if name not in known:
+            told = f"unknown, the nearest is {nearest(str(name), known)}; known: {', '.join(known)}"
+            raise InputError(f"profile {path}: notebook parameter {name}: {told}")
+        if value is None:
+            raise InputError(f"profile {path}: {name} has no value; give one, '' for empty text, or leave it out")
     return values
 
 

@@ -210,6 +210,8 @@ def reselect(
     from ttt_core.run.run import reselect as vote_again
 
     print(vote_again(run_dir, selector, challenges))
+    if (run_dir / "report.html").exists():
+        print("report.html shows the new vote, not yet judged: give `report` the --solutions again", file=sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> int:

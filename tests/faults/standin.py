@@ -15,6 +15,7 @@ import numpy as np
 
 from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.config import Config
+from ttt_core.errors import ModelError
 
 
 def load(model, device, config):
@@ -25,6 +26,8 @@ def load(model, device, config):
     act = acts().get("load")
     if act == "raise":
         raise ValueError("weights missing")
+    if act == f"refuse {device}":
+        raise ModelError(f"device {device}: 0 CUDA devices here")
     if act in ("kill", f"kill {device}"):
         os.kill(os.getpid(), signal.SIGKILL)
     return solve

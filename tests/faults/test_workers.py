@@ -11,6 +11,7 @@ import pytest
 
 from tests.processes import running
 from ttt_core.config import Config, SecondConfig
+from ttt_core.run import devices
 from ttt_core.run.supervise import Limits
 
 HERE = Path(__file__).parent
@@ -170,3 +171,12 @@ def test_a_task_in_doubt_has_a_second_pass_and_one_that_fails_keeps_the_first(pl
     turns = len(place.turns())
     place.run()
     assert len(place.turns()) == turns  # no third one
+
+
+def test_where_no_gpu_that_is_there_can_be_used_the_run_goes_on_with_the_cpu(place, monkeypatch, capfd):
+    monkeypatch.setattr(devices, "visible_gpus", lambda environ: ("0", "1"))
+    summary = place.run({"load": "refuse cuda"}, devices="auto", progress=True)
+    assert summary.ok == 4 and summary.stopped == ""
+    assert "0 CUDA devices here; the run goes on with the CPU" in capfd.readouterr().err
+    named = place.run({"load": "refuse cuda"}, devices="cuda:0,1", name="named")
+    assert named.ok == 0 and "no worker could be started" in named.stopped

@@ -135,13 +135,13 @@ def test_options_reach_the_kernel_metadata(tmp_path):
     options = {
         "slug": "my-try",
         "competition": "c-2",
-        "model": "a/b/transformers/c/1",
+        "model": "qwen-lm/qwen2.5/tensorflow-2/0.5b-instruct/1",
         "machine_shape": "NvidiaTeslaT4",
     }
     bundle.stage_kernel(tmp_path / "kernel", "me", PROFILE, **options)
     metadata = json.loads((tmp_path / "kernel/kernel-metadata.json").read_text())
     assert metadata["id"] == "me/my-try" and metadata["title"] == "my try"
-    assert metadata["competition_sources"] == ["c-2"] and metadata["model_sources"] == ["a/b/transformers/c/1"]
+    assert metadata["competition_sources"] == ["c-2"] and metadata["model_sources"] == [options["model"]]
     assert metadata["machine_shape"] == "NvidiaTeslaT4" and metadata["dataset_sources"] == ["me/arc-ttt-core"]
     assert kaggle_checks.kernel_faults(metadata, tmp_path / "kernel") == []
 
@@ -374,11 +374,24 @@ def test_faults_name_gpus_of_no_use_and_only_what_was_found_changes_the_devices(
     assert found[0] == instead and len(found[1]) == faults
 
 
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("rehearsal-tasks: 5", "parameter rehearsal-tasks: unknown, the nearest is rehearsal_tasks"),
+        ("preset:", "preset has no value; give one"),
+    ],
+)
+def test_a_profile_of_unknown_names_or_without_values_is_refused(line, fault, tmp_path):
+    (tmp_path / "profile.yaml").write_text(PROFILE.read_text() + line + "\n")
+    ran = build(tmp_path / "out", "--profile", tmp_path / "profile.yaml")
+    assert ran.exit_code == 1 and ran.output.startswith("error: ") and fault in ran.output
+
+
 def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
     sound = bundle.read_profile(bundle.ROOT / "notebooks/kaggle.yaml")
     assert kaggle_checks.profile_faults(sound) == []
     for name, value in {
-        "preset": "marcc", "settings": "adapt.rnk=64", "budget_s": 11.5, "devices": "gpu", "run_dir": "results",
+        "preset": "marcc", "settings": "adapt.rnk=64", "budget_s": 11.5, "rehearsal_budget_s": -1, "devices": "gpu", "run_dir": "results",
         "model": "kaggle_dataset/model", "challenges": "build/data/c.json",
     }.items():  # fmt: skip
         (fault,) = kaggle_checks.profile_faults(sound | {name: value})

@@ -160,7 +160,7 @@ def test_parameters_are_checked_by_what_the_cells_declare():
         environment.check_parameters([declared, "# Parameters\nsede = 3\n"])
 
 
-@pytest.mark.parametrize("value", ["576224", "2.0818e+20", "None"])
+@pytest.mark.parametrize("value", ["576224", "2.0818e+20", "float('inf')", "None"])
 def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_is_not(value):
     declared = "tasks: str = ''"
     environment.check_parameters([declared, "# Parameters\ntasks = 10\n"])
@@ -174,4 +174,5 @@ def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_is_not(va
 def test_a_parameter_of_another_kind_is_refused(kind, value):
     with pytest.raises(InputError, match=f"n: {value} is no {kind}; see the first cell"):
         environment.check_parameters([f"n: {kind} = 0", f"# Parameters\nn = {value}\n"])
-    environment.check_parameters(["n: float = 0.0", "# Parameters\nn = -3\n"])
+    for number in ("-3", "float('inf')"):
+        environment.check_parameters(["n: float = 0.0", f"# Parameters\nn = {number}\n"])

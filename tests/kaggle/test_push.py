@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -115,6 +116,11 @@ def golden(asked: list) -> list:
     uploads = sorted((r for r in requests if r[0] == "StartBlobUpload"), key=lambda r: r[1]["name"])
     requests = [uploads.pop(0) if route == "StartBlobUpload" else [route, body] for route, body in requests]
     return [request for request, _ in itertools.groupby(requests)]
+
+
+@pytest.mark.parametrize("name", ["submission.json", "worker.log", "worker-cuda-0.log", "worker-cuda-0#2.log"])
+def test_what_a_run_tells_is_fetched(name):
+    assert re.match(kaggle_push.OUTPUTS, name)
 
 
 def test_a_first_push_and_a_second_send_the_golden_requests_and_every_byte(kaggle, out):

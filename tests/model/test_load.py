@@ -161,6 +161,21 @@ def test_cuda_profile(capability, expected, monkeypatch):
     assert compute_dtype(torch.device("cuda", 0), "float32") == torch.float32
 
 
+@pytest.mark.parametrize(
+    "capability, kernels, kind",
+    [
+        ((6, 1), ["sm_75", "sm_90a", "compute_90"], "cpu"),
+        ((7, 5), ["sm_75", "sm_90"], "cuda"),
+        ((6, 1), ["gfx90a"], "cuda"),
+    ],
+)
+def test_a_gpu_that_torch_has_no_kernels_for_is_not_taken_by_itself(capability, kernels, kind, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: kernels)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert load._device("auto").type == kind
+
+
 @pytest.mark.parametrize("native, expected", [(True, torch.bfloat16), (False, torch.float32)])
 def test_cpu_profile(native, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)

@@ -37,6 +37,8 @@ FAULTS = Path(__file__).parents[1] / "faults"
         ("auto", "", ["auto"]),
         ("auto", "5", ["auto"]),
         ("auto", "0,2", ["cuda:0", "cuda:2"]),
+        ("cuda", "5", ["cuda"]),
+        ("cuda", "0,2", ["cuda:0", "cuda:2"]),
         ("ray://head:10001", None, []),
     ],
 )
@@ -117,6 +119,13 @@ def test_a_driver_that_complains_has_no_gpus(tmp_path):
     (tmp_path / "smi").write_text("#!/bin/sh\necho No devices were found\n")
     (tmp_path / "smi").chmod(0o755)
     assert devices.visible_gpus({}, query=str(tmp_path / "smi")) == ()
+
+
+def test_gpus_too_old_for_torch_do_not_count(tmp_path):
+    lines = ("0, NVIDIA GeForce GTX 1060, 6.1", "1, NVIDIA L4, 8.9", "2, Tesla T4, 7.5", "3, NVIDIA L4, [N/A]")
+    (tmp_path / "smi").write_text("#!/bin/sh\nprintf '%b' '" + "\\n".join(lines) + "'\n")
+    (tmp_path / "smi").chmod(0o755)
+    assert devices.visible_gpus({}, query=str(tmp_path / "smi")) == ("1", "2", "3")
 
 
 def test_without_ray_a_cluster_is_refused(tmp_path, monkeypatch):

@@ -77,6 +77,20 @@ def test_the_self_test_has_the_settings_that_the_model_wants(monkeypatch, unaske
         doctor.examine(ROOT / "kaggle_dataset/model", preset="nvarcc")
 
 
+def test_a_model_that_has_yet_to_come_is_not_tested_by_another_ones_settings(monkeypatch, unasked):
+    asked = []
+    monkeypatch.setattr(doctor.access, "examine", lambda *_: "public, to be downloaded")
+    monkeypatch.setattr(doctor.access, "cached", lambda *_: None)
+    monkeypatch.setattr(doctor, "run", lambda path, model, *_, config, **__: asked.append((model, config)) or refuse())
+
+    def refuse():
+        raise ModelError("enough")
+
+    checks = doctor.examine("Qwen/Qwen3-0.6B", preset="nvarc")
+    assert checks[-1].name == "self-test (bundled model)" and asked[0][0] == doctor.access.bundled()
+    assert asked[0][1].model.format == "auto"
+
+
 def test_what_torch_dies_of_is_shown_and_told_from_its_silence(monkeypatch):
     monkeypatch.setattr(doctor, "ASK_TORCH", "raise ImportError('libcudart.so.13: cannot open')")
     (check,) = doctor._asked("kaggle_dataset/model")

@@ -18,7 +18,7 @@ from ttt_core.arc.result import Candidate, TaskResult
 from ttt_core.arc.tasks import read_challenges
 from ttt_core.config import AdaptConfig, Config
 from ttt_core.errors import InputError
-from ttt_core.run import backends
+from ttt_core.run import backends, report
 from ttt_core.run.environment import worker_environment
 from ttt_core.run.keep import describe
 from ttt_core.run.run import Limits, reselect, run, write_fallback
@@ -369,6 +369,15 @@ def test_one_line_a_task():
     assert describe(result, 24.07) == "3aa6fb7a ok 24.1 s 2 candidates p=0.82"
     assert describe(dataclasses.replace(result, candidates=((),)), 1) == "3aa6fb7a ok 1.0 s 0 candidates"
     assert describe(TaskResult("x", "failed", "adapt: no"), 2) == "x failed 2.0 s adapt: no"
+
+
+def test_a_report_that_cannot_be_made_costs_no_submission(place, go, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("a figure of nothing")
+
+    monkeypatch.setattr(report, "write_report", fail)
+    summary = go()
+    assert (summary.ok, summary.failed) == (4, 0) and not (place / "run" / "report.html").exists()
 
 
 def test_reselection_votes_again_without_a_model(place, go):

@@ -9,6 +9,7 @@ format.vocab_size, input embedding (V, D), output head (V, D).
 
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,9 +256,18 @@ def _json(path: Path) -> dict:
     return content
 
 
+def _has_gpu() -> bool:
+    """Whether there is a GPU that torch has kernels for: its wheels leave old ones out."""
+    if not torch.cuda.is_available():
+        return False
+    kernels = [int(number) for number in re.findall(r"sm_(\d+)", " ".join(torch.cuda.get_arch_list()))]
+    major, minor = torch.cuda.get_device_capability()
+    return not kernels or 10 * major + minor >= min(kernels)
+
+
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if _has_gpu() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,7 +1,7 @@
 """Which devices a run has.
 
-In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda`, `cuda:0,1` (a GPU named twice has
-two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them
+In: `auto` (every GPU, else `cpu`), `cpu` (as many workers as suit the model), `cpu:2`, `cuda` (every GPU), `cuda:0,1` (a GPU named
+twice has two workers), or `ray://HOST:PORT` of a cluster. Out: places. Not here: how what devices are told reaches them
 (`backends.py`), what one does (`supervise.py`).
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ttt_core.errors import InputError
 from ttt_core.model import host
-from ttt_core.run.environment import nvidia_smi
+from ttt_core.run.environment import LEAST_CAPABILITY, nvidia_smi
 
 SMALL_BYTES = 2**28  # of weights: two workers of one thread solve half as much again as one of two threads
 WORKER_BYTES = 3 * 2**30  # that a worker with a small model takes at most
@@ -41,7 +41,7 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
         )
     if spec.startswith("ray://"):
         return ()
-    gpus = visible_gpus(environ) if spec == "auto" else ()
+    gpus = visible_gpus(environ) if spec in ("auto", "cuda") else ()
     is_cpu = spec == "cpu" or (spec == "auto" and not gpus and not has_driver(environ))
     if match["n"] or (is_cpu and workers > 1):
         n = int(match["n"] or workers)
@@ -51,7 +51,7 @@ def places(spec: str, environ: Mapping[str, str], workers: int = 1) -> tuple[Pla
         shown = _named(spec, ids, environ)
     else:
         ids = shown = gpus
-    if not ids or (spec == "auto" and len(ids) == 1):
+    if not ids or (ids is gpus and len(ids) == 1):
         is_limited = host.cores() < (os.cpu_count() or 1)  # torch counts the machine's cores, not a container's share
         return (Place(spec, spec, _share(1, environ) if is_limited else {}),)  # its worker decides what that is
     again = [ids[:n].count(i) for n, i in enumerate(ids)]
@@ -91,9 +91,14 @@ def _named(spec: str, numbers: list[str], environ: Mapping[str, str]) -> list[st
 
 
 def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple[str, ...]:
-    """Ids of the GPUs that programs may use here; a driver that does not answer has none."""
+    """Ids of the GPUs that programs may use here, without those too old for torch; a driver that does not answer has none."""
     if "CUDA_VISIBLE_DEVICES" in environ:
         listed = (i.strip() for i in environ["CUDA_VISIBLE_DEVICES"].split(","))
         return tuple(i for i in listed if i and i != "-1")
-    numbers = (line.split(",")[0].strip() for line in nvidia_smi(query))
-    return tuple(number for number in numbers if number.isdigit())  # else a driver's complaint
+    told = [line.strip().split(", ") for line in nvidia_smi(query)]  # a driver's complaint begins with no number
+    return tuple(number for number, *rest in told if number.isdigit() and not _is_old(rest))
+
+
+def _is_old(told: list[str]) -> bool:
+    """Whether a GPU is too old for torch, by its name and its compute capability; some drivers do not tell it."""
+    return bool(told) and told[-1].replace(".", "").isdigit() and float(told[-1]) < LEAST_CAPABILITY

@@ -69,7 +69,9 @@ def examine(
         checks.append(Check("GPU", "unusable", faults[0]))
     if any(check.fault for check in checks):
         return checks
-    return [*checks, _self_test(model or access.bundled(), preset)]
+    if model is None:  # it has yet to be downloaded
+        return [*checks, _self_test(access.bundled(), "grid", "self-test (bundled model)")]
+    return [*checks, _self_test(model, preset)]
 
 
 def table(checks: list[Check]) -> str:
@@ -159,7 +161,7 @@ def _challenges(path, inputs: str, where: str) -> list[Check]:
     return [Check("challenges", f"{path}: {len(challenges.tasks)} tasks{told}", fault)]
 
 
-def _self_test(model, preset: str) -> Check:
+def _self_test(model, preset: str, name: str = "self-test") -> Check:
     """Solve one tiny task with `model`, from challenge file to submission, in a folder that is thrown away.
 
     With the settings of `preset` but few steps and views.
@@ -174,9 +176,9 @@ def _self_test(model, preset: str) -> Check:
         try:
             done = run(path, model, Path(folder, "run"), config=settings, budget_s=SELF_TEST_S, progress=False)
         except TTTError as error:
-            return Check("self-test", "failed", str(error))
+            return Check(name, "failed", str(error))
     reason = done.outcomes["self_test"]["reason"]
-    return Check("self-test", f"{done.ok} of 1 task in {done.seconds:.1f} s", "" if done.ok else reason or "no record")
+    return Check(name, f"{done.ok} of 1 task in {done.seconds:.1f} s", "" if done.ok else reason or "no record")
 
 
 def _dotted(version: tuple[int, ...]) -> str:

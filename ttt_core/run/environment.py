@@ -118,13 +118,19 @@ def check_parameters(cells: Sequence[str]) -> None:
             raise InputError(
                 f"notebook parameter {name}: unknown, the nearest is {nearest(name, declared)}; known: {known}"
             )
-        value, kind = ast.literal_eval(node), declared[name]
+        value, kind = _value(node), declared[name]
         is_count = type(value) is int and 0 <= value <= MAX_COUNT
         if not isinstance(value, KINDS.get(kind, object)) and not (kind == "str" and is_count):
             remedy = (
                 "papermill's -p makes numbers of some ids: give it with -r" if kind == "str" else "see the first cell"
             )
             raise InputError(f"notebook parameter {name}: {value!r} is no {kind}; {remedy}")
+
+
+def _value(node: ast.expr):
+    """Of a parameter as papermill writes it: float('inf') where the number, such as the id 13e47133, is too large for a float."""
+    number = re.fullmatch(r"(?:float\(')?(-?inf|nan)(?:'\))?", ast.unparse(node))
+    return float(number[1]) if number else ast.literal_eval(node)
 
 
 def find_input(inputs: str | Path, name: str) -> Path:

@@ -27,6 +27,7 @@ MOUNTED = "/kaggle/input"
 WORKING = "/kaggle/working"  # what a run leaves elsewhere, Kaggle does not score
 BUDGETS_S = (1800, 42000)  # of a run: less is a mistake of units, more is not given
 MACHINES = ("NvidiaL4", "NvidiaL4X1", "NvidiaTeslaT4", "NvidiaTeslaA100", "NvidiaH100", "NvidiaRtxPro6000")
+HASHED_A_S = 5e7  # bytes of a dataset that a slow disk gives
 LAYOUTS = {  # how Kaggle mounts what a kernel attaches: the old way, and the one with owners
     "flat": ("competition", "arc-ttt-core"),
     "nested": ("competitions/competition", "datasets/owner/arc-ttt-core"),
@@ -42,7 +43,7 @@ SOURCES = {  # pattern of an entry, and how it is written
     "dataset_sources": (r"[\w-]+/[\w-]+(/\d+)?", "OWNER/SLUG or OWNER/SLUG/VERSION"),
     "kernel_sources": (r"[\w-]+/[\w-]+(/\d+)?", "OWNER/SLUG or OWNER/SLUG/VERSION"),
     "competition_sources": (r"[a-z0-9-]+", "the competition's slug"),
-    "model_sources": (r"[\w-]+/[\w-]+/\w+/[\w.-]+/\d+", "OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION"),
+    "model_sources": (r"[\w-]+/[\w.-]+/[\w-]+/[\w.-]+/\d+", "OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION"),
 }
 BINARY = (".safetensors", ".whl")  # not searched for secrets
 L4 = "0, NVIDIA L4, 8.9"  # a GPU as nvidia-smi tells it
@@ -191,6 +192,7 @@ def rehearse(dataset: Path, before: list[str], cells: list[str], layout: str, re
 
     Returns whether they ended well, the tasks then chosen (None: no valid fallback stands), and stderr's last line.
     """
+    limit_s = 60 + sum(file.stat().st_size for file in dataset.rglob("*") if file.is_file()) / HASHED_A_S
     with tempfile.TemporaryDirectory() as scratch:
         root = fake_kaggle(Path(scratch), dataset, layout, {"0a1b2c3d": TASK}, gpu)
         moved = f"In, inputs, run_dir = [], {str(root / 'input')!r}, {str(root / 'working')!r}"
@@ -199,11 +201,11 @@ def rehearse(dataset: Path, before: list[str], cells: list[str], layout: str, re
         command = [sys.executable, "-c", "\n".join([*before, moved, cells[0], no_wheels, *cells[1:], told])]
         environ = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "HOME": scratch, **kaggle_environ(rerun)}
         try:
-            ran = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=60)
+            ran = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=limit_s)
             ended, said = ran.returncode == 0, (ran.stderr.strip().splitlines() or ["no error"])[-1]
             tasks = ast.literal_eval(ran.stdout.splitlines()[-1].partition(" ")[2]) if ended else ""
         except subprocess.TimeoutExpired:
-            ended, tasks, said = False, "", "it took longer than 60 s"
+            ended, tasks, said = False, "", f"it took longer than {limit_s:.0f} s"
         submission = root / "working/submission.json"
         wanted = {"0a1b2c3d": [{"attempt_1": PLACEHOLDER, "attempt_2": PLACEHOLDER}]}
         stands = submission.is_file() and json.loads(submission.read_text()) == wanted
@@ -211,7 +213,10 @@ def rehearse(dataset: Path, before: list[str], cells: list[str], layout: str, re
 
 
 def fake_kaggle(root: Path, dataset: Path, layout: str, challenges: dict, gpu: str = "") -> Path:
-    """A /kaggle tree below `root`: `dataset` and the competition's `challenges` mounted, bin/nvidia-smi tells `gpu`."""
+    """A /kaggle tree below `root`: `dataset` and the competition's `challenges` mounted, bin/nvidia-smi tells `gpu`.
+
+    Files are linked, not copied: a model may have gigabytes.
+    """
     program = root / "bin/nvidia-smi"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\nprintf '%b' '{gpu}'\n")
@@ -220,7 +225,8 @@ def fake_kaggle(root: Path, dataset: Path, layout: str, challenges: dict, gpu: s
     competition.mkdir(parents=True)
     (competition / "arc-agi_test_challenges.json").write_text(json.dumps(challenges))
     (root / "working").mkdir()
-    shutil.copytree(dataset, mount, ignore=shutil.ignore_patterns("dataset-metadata.json"))
+    left_out = shutil.ignore_patterns("dataset-metadata.json")
+    shutil.copytree(Path(dataset).resolve(), mount, ignore=left_out, copy_function=os.symlink)
     return root
 
 

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from ttt_core.errors import PushError
 from ttt_core.run import environment
 
-WORTH_RETRYING = (429, 500, 502, 503, 504)  # for a question; a request that changes something is repeated on 429 alone
+WORTH_RETRYING = (
+    429,
+    500,
+    502,
+    503,
+    504,
+)  # for a question; of statuses a request that changes something is repeated on 429 alone
 LEAST_KAGGLE = (2, 2)  # version of the package whose calls these are
 CLIENT_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)  # a full disk, what it makes of an odd reply
 REMEDIES = {

@@ -19,7 +19,7 @@ from ttt_core.run.environment import MANIFEST, fingerprint
 from ttt_core.run.kaggle_checks import title_faults
 from ttt_core.run.kaggle_client import WORTH_RETRYING, Patience, ask, complete_uploads, connect, user_name, wait
 
-OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w-]*\.log)$"  # of the kernel; its records stay on Kaggle
+OUTPUTS = r"^(submission\.json|run\.json|tasks\.png|report\.html|worker[\w#-]*\.log)$"  # of the kernel; its records stay on Kaggle
 STRAY_OF_MODELS = shutil.ignore_patterns("checkpoint*", ".*", PICTURE)  # what a training goes on from, and its picture
 ENDED = {"COMPLETE", "ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED"}
 LOG_LINES = 15

@@ -85,9 +85,9 @@ def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqd
     with _tolerated(plan, bar, "receipt"):
         table = write_receipt(plan, records, stopped)
     if plan.budget.used_s(time.monotonic()) + REPORT_S < plan.budget.seconds:
-        from ttt_core.run.report import write_report
+        with _tolerated(plan, bar, "report", Exception):  # nothing about a report is worth a submission
+            from ttt_core.run.report import write_report
 
-        with _tolerated(plan, bar, "report"):
             write_report(plan.run_dir)
     with _tolerated(plan, bar, "log"):
         for path in plan.run_dir.glob("worker*.log"):
@@ -96,11 +96,11 @@ def finish(plan: Plan, records: Mapping[str, TaskResult], stopped: str, bar: tqd
 
 
 @contextlib.contextmanager
-def _tolerated(plan: Plan, bar: tqdm, what: str) -> Iterator[None]:
-    """A disk that fails inside the context is told, here and in the receipt; the answers stay in memory."""
+def _tolerated(plan: Plan, bar: tqdm, what: str, kinds=(OSError, TTTError)) -> Iterator[None]:
+    """A disk that fails inside the context, or another of the `kinds`, is told, here and in the receipt; the answers stay in memory."""
     try:
         yield
-    except (OSError, TTTError) as error:
+    except kinds as error:
         told = f"run folder {plan.run_dir}: {what} not written ({getattr(error, 'strerror', None) or error})"
         plan.header["disk_faults"].append(told)
         log(bar, f"{told}; the run goes on")

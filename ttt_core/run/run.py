@@ -21,7 +21,7 @@ from ttt_core.model.signals import caught_signals
 from ttt_core.run import backends, keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.devices import cpu_workers
-from ttt_core.run.dispatch import Work, solve_all
+from ttt_core.run.dispatch import NO_WORKER, Work, solve_all
 from ttt_core.run.environment import fingerprint, redact, versions
 from ttt_core.run.supervise import Limits
 
@@ -122,18 +122,27 @@ def run(
             by_id = {task.id: task for task in chosen}
             kept, say = keep.keeper(plan, records, bar), lambda line: keep.log(bar, line)
             work = Work(by_id, config, seed, budget, limits, records, caught, kept, say)
-            workers, stopped_by = cpu_workers(Path(model), len(chosen)), lambda: bool(caught)
-            with backends.opened(devices, setup, run_dir, stopped_by, bar.set_postfix_str, workers) as backend:
-                try:
-                    stopped = solve_all(work, backend)
-                except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other
-                    stopped = redact(f"the devices failed: {type(error).__name__}: {error}", os.environ)
-                    say(stopped)
+            stopped = _solved(work, devices, setup, run_dir, bar)
             table, stopped = keep.finish(plan, records, stopped, bar)
     n = receipt.counts(table)
     return RunSummary(
         n["ok"], n["failed"], n["skipped"], budget.used_s(time.monotonic()), stopped, run_dir / keep.SUBMISSION, table
     )
+
+
+def _solved(work: Work, devices: str, setup: dict, run_dir: Path, bar: tqdm) -> str:
+    """Solve on the `devices`, and on the CPU where `auto` finds GPUs of which none can be used; returns why tasks were left."""
+    workers, has_stopped = cpu_workers(Path(setup["model"]), len(work.tasks)), lambda: bool(work.caught)
+    with backends.opened(devices, setup, run_dir, has_stopped, bar.set_postfix_str, workers) as backend:
+        try:
+            stopped = solve_all(work, backend)
+        except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other
+            stopped = redact(f"the devices failed: {type(error).__name__}: {error}", os.environ)
+            work.say(stopped)
+    if devices == "auto" and stopped.startswith(NO_WORKER) and backend.names[0].startswith("cuda"):
+        work.say(f"{stopped}; the run goes on with the CPU")
+        return _solved(work, "cpu", setup, run_dir, bar)
+    return stopped
 
 
 def _apart(run_dir: str | Path, challenges_path: str | Path) -> Path:
