@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bench import more_tasks
 from tests.bench.concepts import PAIRS, all_concepts, pairs_of
 from tests.bench.more_tasks import concept_tasks
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.editions import write_edition
+from ttt_core.arc.tasks import MAX_TASKS
+from ttt_core.errors import InputError
 from ttt_core.model.sources import read_corpus
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +77,16 @@ def test_ablate_base_asks_a_task_in_context(tmp_path, run_here):
     assert figures["outputs"] == 1 and figures["tokens"] > 0 and 0 < figures["nats_per_token"] < 20
 
 
+def test_ablate_base_without_tasks_asks_none(tmp_path, run_here, monkeypatch):
+    write_edition("arc-agi-1", tmp_path / "data")
+    (tmp_path / "out").mkdir()
+    base = importlib.import_module("ttt_core.model.pretrain")
+    monkeypatch.setattr(base, "pretrain", lambda data, out, *_, **__: out.symlink_to(ROOT / "kaggle_dataset/model"))
+    run_here("ablate_base", "--data", tmp_path / "data", "--out", tmp_path / "out", "--arm", "default")
+    figures = json.loads((tmp_path / "out/default.json").read_text())
+    assert figures["outputs"] == 0 and figures["held_out_nll"] > 0
+
+
 def test_ablate_base_has_one_axis_wherever_positions_are_turned(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "tests/bench")
     base = importlib.import_module("ablate_base")
@@ -127,6 +140,46 @@ def test_more_tasks_are_made_and_none_shows_what_is_asked(tmp_path):
     assert [p.output.tolist() for index, p in corpus.pairs if index == 400] == [[[1, 0], [0, 0]]]
     made = [index for index, _ in corpus.pairs if corpus.task_ids[index].startswith("made")]
     assert len(set(made)) == 3 and all(made.count(index) >= 6 for index in made)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A training task `t` of 14 demonstrations, and a generated pair that has its test input."""
+    rng = np.random.default_rng(0)
+    *train, test = [{"input": g.tolist(), "output": g.T.tolist()} for g in rng.integers(0, 5, (15, 3, 3))]
+    challenges = {"t": {"train": train, "test": [{"input": test["input"]}]}}
+    (tmp_path / "arc-agi_training_challenges.json").write_text(json.dumps(challenges))
+    (tmp_path / "arc-agi_training_solutions.json").write_text(json.dumps({"t": [test["output"]]}))
+    (tmp_path / "pairs.json").write_text(json.dumps({"t": [{"input": test["input"], "output": [[1, 2]]}]}))
+    return tmp_path
+
+
+def test_of_the_test_pairs_of_held_out_tasks_nothing_is_made(source):
+    (source / "held.txt").write_text("t\n")
+    (test,) = json.loads((source / "arc-agi_training_challenges.json").read_text())["t"]["test"]
+    answer = json.loads((source / "arc-agi_training_solutions.json").read_text())["t"][0]
+    line = ["--source", str(source), "--pairs", str(source / "pairs.json"), "--out", str(source / "out"), "--made", "9"]
+    found = []
+    for options in ([], ["--hold-out", f"@{source / 'held.txt'}"]):
+        assert more_tasks.main([*line, *options]) == 0
+        corpus = read_corpus(source / "out", source / "out/extra.json.gz", max_tokens=1863)
+        made = [pair.input.tolist() for index, pair in corpus.pairs if corpus.task_ids[index] != "t"]
+        assert len(made) > 9 * 5
+        found.append([grid in made for grid in (test["input"], answer, [[1, 2]])])
+    assert found == [[True] * 3, [False] * 3]
+    with pytest.raises(InputError, match="--hold-out other: not among the training tasks"):
+        more_tasks.main([*line, "--hold-out", "other"])
+
+
+def test_more_tasks_than_are_read_are_not_made(source, monkeypatch):
+    monkeypatch.setattr(more_tasks, "make_task", None)
+    monkeypatch.setattr(more_tasks, "pairs_of", None)
+    ideas = len(all_concepts())
+    for made, concepts in ((MAX_TASKS, 0), (MAX_TASKS - ideas, 1)):
+        line = ["--source", str(source), "--out", str(source / "out"), "--made", str(made), "--concepts", str(concepts)]
+        with pytest.raises(InputError, match=f"--made {made} and --concepts {concepts} .*{MAX_TASKS + 1} tasks.*10000 at most"):
+            more_tasks.main(line)
+    assert not (source / "out").exists()
 
 
 def test_every_concept_makes_tasks_and_makes_them_again():

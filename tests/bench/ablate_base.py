@@ -125,7 +125,7 @@ def main(
     arm: str = typer.Option(..., help=", ".join(ARMS)),
     data: Path = typer.Option(..., help="folder that `data` wrote"),
     out: Path = typer.Option(..., help="folder of the arms"),
-    tasks: str = typer.Option("", help="of the evaluation tasks: N, id,id or @FILE"),
+    tasks: str = typer.Option("", help="of the evaluation tasks: N, id,id or @FILE; else none"),
     extra: Path = typer.Option(None, help="generated pairs"),
     hold_out: str = "",
     exclude: str = "",
@@ -145,12 +145,13 @@ def main(
         original_views=8 if arm == "originals" else 1,
     )  # fmt: skip
     challenges, model_dir = read_challenges(data / "arc-agi_evaluation_challenges.json"), out / arm
+    chosen = select_tasks(challenges, tasks) if tasks else ()
     named = {"hold_out": frozenset(read_ids(hold_out)), "exclude": frozenset(read_ids(exclude))}
     with changed(arm, max_tokens):
         pretrain.pretrain(data, model_dir, config, extra=None if arm == "no-extra" else extra, **named)
         model, asked = load_model(model_dir), preset("grid", [f"adapt.steps={steps}"])
         truths, lines = metric.read_solutions(data / "arc-agi_evaluation_solutions.json"), []
-        for task in select_tasks(challenges, tasks):
+        for task in chosen:
             seen = task_in_context(task, max_tokens) if arm == "in-context" else task
             lines.append(measure(model, seen, truths[task.id], {arm: asked}, 0)[arm])
     last = json.loads((model_dir / "train_log.jsonl").read_text().splitlines()[-1])

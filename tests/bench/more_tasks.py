@@ -5,7 +5,8 @@ those of `--also`, another such folder, that neither `--without` nor `--unlike` 
 `--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
 `--source` and their `--pairs`, a file in RE-ARC's layout (`--first`: number of the first draw, for others than last time's); and
 `--concepts` tasks of each concept in `concepts/`. `--more-pairs` is another file of pairs, of which no task is made. Generated pairs
-whose input stands in a challenge file of `--unlike` are left out. Equal arguments write equal files.
+whose input stands in a challenge file of `--unlike` are left out, and no task is made of a pair whose input is a test input of the
+tasks of `--hold-out`, `id,id` or `@FILE` as for `pretrain`. Equal arguments write equal files.
 """
 
 import argparse
@@ -22,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from tests.bench.concepts import all_concepts, pairs_of
 from ttt_core.arc.augment import task_rng
-from ttt_core.arc.tasks import MAX_SIDE, N_COLORS, read_challenges, to_grid
+from ttt_core.arc.tasks import MAX_SIDE, MAX_TASKS, N_COLORS, read_challenges, read_ids, to_grid
+from ttt_core.errors import InputError, TTTError
 from ttt_core.model.sources import digest, read_extra, read_training_tasks
 
 MADE_PAIRS = 12  # of each made task
@@ -694,6 +696,27 @@ def given_tasks(options, own, asked):
     return found
 
 
+def sources_of(own, extra, held):
+    """The pairs of each task that has enough to make tasks of; none whose input is a test input of the tasks `held`."""
+    if unknown := sorted(held - own.keys()):
+        raise InputError(f"--hold-out {unknown[0]}: not among the training tasks of --source; leave it out")
+    kept_out = {digest(p.input) for task_id in held for p in own[task_id].test}
+    every = ([*task.train, *task.test, *extra.get(task.id, ())] for task in own.values())
+    fit = (
+        [p for p in pairs if p.input.size + p.output.size <= CELLS and digest(p.input) not in kept_out]
+        for pairs in every
+    )
+    return [pairs for pairs in fit if len(pairs) >= MADE_PAIRS]
+
+
+def refuse_too_many(given, made, concepts):
+    """InputError if a folder of the given tasks, the made ones and those of the concepts may be more than is read."""
+    ideas = len(all_concepts())
+    if (count := given + made + concepts * ideas) > MAX_TASKS:
+        told = f"--made {made} and --concepts {concepts} of each of {ideas}, with {given} given tasks"
+        raise InputError(f"{told}: {count} tasks, of which `pretrain` reads {MAX_TASKS} at most; lower one of the two")
+
+
 def made_tasks(count, sources, first):
     """{id: pairs} of the first `count` rules from number `first` on that suit their source, and how many were drawn."""
     made, number = {}, first
@@ -731,23 +754,23 @@ def main(argv: list[str]) -> int:
     for name in ("--pairs", "--more-pairs", "--also", "--without", "--mini-arc"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--unlike", type=Path, nargs="*", default=[])
+    parser.add_argument("--hold-out", default="")
     for name in ("--made", "--first", "--concepts"):
         parser.add_argument(name, type=int, default=0)
     options = parser.parse_args(argv)
     own = {task.id: task for task in read_training_tasks(options.source)}
-    extra, more = (read_extra(path, own) if path else {} for path in (options.pairs, options.more_pairs))
-    sources = [[*task.train, *task.test, *extra.get(task.id, ())] for task in own.values()]
-    sources = [[p for p in pairs if p.input.size + p.output.size <= CELLS] for pairs in sources]
-    made, drawn = made_tasks(options.made, [pairs for pairs in sources if len(pairs) >= MADE_PAIRS], options.first)
-    ideas = concept_tasks(options.concepts)
     asked = [task for path in options.unlike for task in read_challenges(path).tasks]
+    challenges = given_tasks(options, own, asked)
+    refuse_too_many(len(challenges), options.made, options.concepts)
+    extra, more = (read_extra(path, own) if path else {} for path in (options.pairs, options.more_pairs))
+    made, drawn = made_tasks(options.made, sources_of(own, extra, set(read_ids(options.hold_out))), options.first)
+    ideas = concept_tasks(options.concepts)
     seen = {digest(p.input) for task in asked for p in (*task.train, *task.test)}
     generated = {task_id: as_raw((*extra.get(task_id, ()), *more.get(task_id, ()))) for task_id in own}
     generated = {
         task_id: [pair for pair in pairs if digest(to_grid(pair["input"])) not in seen]
         for task_id, pairs in (generated | made | ideas).items()
     }
-    challenges = given_tasks(options, own, asked)
     for task_id in [*made, *ideas]:
         first, second, *generated[task_id] = generated[task_id]
         challenges[task_id] = {"train": [first], "test": [second]}
@@ -766,4 +789,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except TTTError as error:
+        sys.exit(f"error: {error}")

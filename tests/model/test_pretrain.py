@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,7 +29,6 @@ from ttt_core.__main__ import main
 from ttt_core.errors import CheckpointError, InputError, ModelError, NonFiniteError
 from ttt_core.model import checkpoint, load, pretrain_config, stream, trainlog
 from ttt_core.model import pretrain as pretraining
-from ttt_core.model import step as stepping
 from ttt_core.model.distributed import World
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
@@ -197,6 +197,25 @@ def test_a_checkpoint_of_other_options_is_refused_by_name(data, tmp_path):
     pretrain(data, tmp_path, config(2, save_every_s=1.0))
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_an_epoch_cut_otherwise_than_on_this_machine_is_left_for_the_next(data, tmp_path, monkeypatch, is_told):
+    pretrain(data, tmp_path, config(2))
+    file = tmp_path / "checkpoint" / "progress.json"
+    written = json.loads(file.read_text())
+    if not is_told:  # as they were before this field
+        del written["progress"]["packed"]
+        written["sha256"]["progress"] = checkpoint.digest(written["progress"])
+        file.write_text(json.dumps(written))
+    monkeypatch.setattr(pretrain_config, "has_varlen", lambda device: True)
+    told = "steps were padded batches, on this machine they are rows; .* epoch 1 begins"
+    with pytest.warns(UserWarning, match=told) if is_told else warnings.catch_warnings():
+        pretrain(data, tmp_path, config(3))
+    pretrain(data, tmp_path, config(4))
+    batches = [1, 2] if is_told else [3, 4]
+    assert [entry["epoch"] for entry in log(tmp_path)] == [0, 0, is_told, is_told]
+    assert json.loads(file.read_text())["progress"]["batch"] == batches[1]
+
+
 def test_progress_that_was_changed_is_stepped_over_as_a_torn_checkpoint(data, tmp_path):
     pretrain(data, tmp_path, config(3))
     file = tmp_path / "checkpoint" / "progress.json"
@@ -300,6 +319,37 @@ def test_compiling_without_a_compiler_is_one_error(data, tmp_path, monkeypatch):
     monkeypatch.setattr(pretraining, "step", compiled)
     with pytest.raises(InputError, match="--compile: finds no C.. compiler; install one .* or leave --compile away"):
         pretrain(data, tmp_path, config(2))
+
+
+def out_of_memory(*_, **__):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(pretraining, "step"), (pretraining, "update_ema"), (checkpoint, "load_file")]
+)
+def test_memory_that_ends_is_one_error_whose_remedy_helps(data, tmp_path, monkeypatch, where, name):
+    pretrain(data, tmp_path / "out", config(1, ema=0.9))
+    with monkeypatch.context() as patched:
+        patched.setattr(where, name, out_of_memory)
+        with pytest.raises(
+            InputError, match="out: memory has ended with batch_tokens 128; lower .* this one as --base$"
+        ):
+            pretrain(data, tmp_path / "out", config(2, ema=0.9))
+    pretrain(data, tmp_path / "next", config(1, batch_tokens=64), base=tmp_path / "out")
+
+
+def test_memory_that_ends_before_there_is_a_model_is_no_base(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining, "make_net", out_of_memory)
+    with pytest.raises(InputError, match="out: memory has ended with batch_tokens 128; lower --batch-tokens$"):
+        pretrain(data, tmp_path / "out", config(1))
+
+
+def test_memory_that_ends_is_no_torn_checkpoint(tmp_path, monkeypatch):
+    checkpoint.save_checkpoint(tmp_path, nn.Linear(2, 2), [], None, {"step": 1})
+    monkeypatch.setattr(checkpoint, "load_file", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        checkpoint.load_checkpoint(tmp_path, nn.Linear(2, 2), [], None, lambda progress: None)
 
 
 def test_a_full_disk_is_one_error_and_the_training_goes_on_once_there_is_room(data, tmp_path, monkeypatch):
@@ -459,12 +509,26 @@ def test_a_step_that_is_not_finite_changes_nothing(data):
 
 @pytest.mark.parametrize("computed", [torch.bfloat16, torch.float16, torch.float32])
 def test_the_machine_s_rate_is_measured_in_the_dtype_of_the_training(data, tmp_path, monkeypatch, computed):
-    found, one = [], torch.ones(1, 1)
+    measured, used, make = [], {True: set(), False: set()}, pretraining.make_net
+
+    def watched(*given):
+        net = make(*given)
+        net.lm_head.register_forward_hook(lambda head, _, logits: used[head.training].add(logits.dtype))
+        return net
+
     monkeypatch.setattr(load, "compute_dtype", lambda device: computed)
-    monkeypatch.setattr(pretraining, "matmul_rate", lambda device, dtype: found.append(dtype) or 1e9)
+    monkeypatch.setattr(pretraining, "make_net", watched)
+    monkeypatch.setattr(pretraining, "matmul_rate", lambda device, dtype: measured.append(dtype) or 1e9)
+    pretrain(data, tmp_path, config(1), hold_out=frozenset(["t1"]))
+    assert used == {True: set(measured), False: set(measured)} and len(measured) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_the_processes_draws_the_bar(data, tmp_path, monkeypatch, capsys, rank):
+    place = World(rank, 1, torch.device("cpu"))
+    monkeypatch.setattr(pretraining, "world", lambda: contextlib.nullcontext(place))
     pretrain(data, tmp_path, config(1))
-    with stepping.autocast(one.device):
-        assert [(one @ one).dtype] == found
+    assert ("pretrain: " in capsys.readouterr().err) == (rank == 0)
 
 
 def test_a_log_line_tells_rates_and_shares_of_its_stretch_alone():

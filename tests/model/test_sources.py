@@ -3,6 +3,7 @@
 import gc
 import gzip
 import json
+import re
 from collections import Counter
 
 import numpy as np
@@ -136,6 +137,13 @@ def test_a_leak_that_no_exclusion_mends_names_the_file_to_take_it_out_of(place):
 def test_an_unknown_task_to_be_left_out_is_told(place):
     with pytest.warns(UserWarning, match="--exclude c2: there is no such task; the nearest id is c"):
         corpus(place, exclude=frozenset(["c2", "t1"]), transductive=place / "asked.json")
+
+
+def test_many_unknown_tasks_to_be_left_out_are_one_warning(place):
+    with pytest.warns(UserWarning) as told:
+        corpus(place, exclude=frozenset(["t1", "x1", "x2", "c9"]), transductive=place / "asked.json")
+    (message,) = (str(warning.message) for warning in told)
+    assert re.fullmatch("--exclude c9: there is no such task; the nearest id is c[01]; and 2 more are unknown", message)
 
 
 def test_a_task_of_the_guard_that_cannot_be_read_is_known_by_its_id(place):
@@ -343,6 +351,35 @@ def test_a_base_that_knows_a_task_is_refused_unless_from_its_demonstrations(plac
     write(place, {"t0": asked(place)["c0"]})
     with pytest.raises(InputError, match="leak: the base model has learnt with its answers task t0"):
         pretrain(None, tmp_path / "no", short, base=tmp_path / "shown", **transductive)
+
+
+def test_a_base_may_have_been_shown_what_a_transductive_run_leaves_out(place, tmp_path):
+    """c1's demonstrations alone: not where another file than the transductive one is asked."""
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    pretrain(place, tmp_path / "shown", short, transductive=place / "asked.json")
+    options = {"base": tmp_path / "shown", "exclude": frozenset(["c1"]), "transductive": place / "asked.json"}
+    pretrain(None, tmp_path / "next", short, **options)
+    made = [{"input": g, "output": g} for g in grids(20)]
+    (place / "other.json").write_text(json.dumps({"c1": {"train": made[:4], "test": made[4:]}}))
+    with pytest.raises(InputError, match="leak: the base model has learnt task c1"):
+        pretrain(None, tmp_path / "no", short, guard=place / "other.json", **options)
+    told = json.loads((tmp_path / "shown" / "config.json").read_text())
+    told["learnt_ids"].append("c1")
+    (tmp_path / "shown" / "config.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="leak: the base model has learnt with its answers task c1"):
+        pretrain(None, tmp_path / "no", short, **options)
+
+
+def test_a_base_that_was_shown_what_the_transductive_file_asks_is_refused(place, tmp_path):
+    """t1 by its demonstrations alone, and under another id."""
+    short = PretrainConfig(1e9, width=32, layers=1, heads=2, max_steps=1)
+    training = json.loads((place / "arc-agi_training_challenges.json").read_text())
+    options = {"exclude": frozenset(["t1"]), "transductive": place / "asked.json"}
+    write(place, {"t1": training["t1"]})
+    pretrain(place, tmp_path / "shown", short, **options)
+    write(place, {"c0": asked(place)["t1"] | {"test": training["t1"]["train"][:1]}})
+    with pytest.raises(InputError, match="leak: the base model has learnt task t1, which shows .* task c0"):
+        pretrain(place, tmp_path / "no", short, base=tmp_path / "shown", **options)
 
 
 def test_a_task_that_the_base_of_the_base_learnt_is_refused(place, tmp_path):

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ttt_core.errors import CheckpointError
+from ttt_core.errors import CheckpointError, is_out_of_memory
 from ttt_core.model.access import INDEX
 
 SHARD_SIZE = "16MB"  # 16e6 bytes at most: a shard travels where files are limited to 16 MiB
@@ -123,7 +123,8 @@ def load_checkpoint(
 ) -> dict:
     """Put weights and states back from the first whole one of NAMES; returns the progress. CheckpointError if none is whole.
 
-    check: called with the progress before anything is put back; what it raises is no fault of the files.
+    check: called with the progress before anything is put back; what it raises is no fault of the files. Nor is it one
+    that memory ends.
     """
     faults = []
     for folder in (out / name for name in NAMES if (out / name).exists()):
@@ -132,6 +133,8 @@ def load_checkpoint(
             check(progress)
             _restore(folder, net, optimizers, ema)
         except FAULTS as error:
+            if is_out_of_memory(error):
+                raise
             faults.append(f"{folder}: {error}")
             continue
         if faults:

@@ -22,19 +22,20 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ttt_core.errors import CheckpointError, InputError, ModelError
+from ttt_core.arc.tasks import read_challenges
+from ttt_core.errors import CheckpointError, InputError, ModelError, TTTError, is_out_of_memory
 from ttt_core.model import checkpoint
 from ttt_core.model.batches import held_out_batches
 from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.load import check_directory, load_model, sha256_of_weights
+from ttt_core.model.load import autocast, check_directory, dtype_on, load_model, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of, compiler_missed
 from ttt_core.model.signals import deferred_signals
 from ttt_core.model.sources import read_corpus, refuse_base, uncollected
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
-from ttt_core.model.step import autocast, dtype_on, make_optimizers, train_step, update_ema, weights_of
+from ttt_core.model.step import make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.stream import Part, ahead, death_told, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
 
@@ -82,9 +83,13 @@ def pretrain(
             exclude=exclude,
             guard=guard,
         )
-    with world() as place, checkpoint.held(out) if place.rank == 0 else contextlib.nullcontext():
+    with (
+        world() as place,
+        checkpoint.held(out) if place.rank == 0 else contextlib.nullcontext(),
+        memory_told(out, config.batch_tokens),
+    ):
         torch.manual_seed(config.seed)
-        net = make_net(corpus, config, base, guard, data).to(place.device)
+        net = make_net(corpus, config, base, guard, data, transductive).to(place.device)
         optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}
@@ -102,11 +107,34 @@ def pretrain(
                 refuse_other(out, stored.pop("config"), settled, MAY_CHANGE)
 
             progress |= checkpoint.load_checkpoint(out, net, optimizers, ema, check)
+        follow_packing(out, progress, config.is_packed(place.device))
         if place.differs(progress["step"]):
             raise CheckpointError(f"checkpoint in {out}: not the same in all processes; give an --out that they share")
         with deferred_signals() as caught, death_told(), compiler_missed():
             train(Training(net, optimizers, ema, corpus, config, out, place, settled), progress, began, caught)
     return out
+
+
+@contextlib.contextmanager
+def memory_told(out: Path, batch_tokens: int):
+    """Within the context it is an InputError if memory ends; a model in `out` is then what to go on from."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, TTTError) or not is_out_of_memory(error):
+            raise
+        way = ", with another --out and this one as --base" if any(out.glob("*.safetensors")) else ""
+        told = f"{out}: memory has ended with batch_tokens {batch_tokens}"
+        raise InputError(f"{told}; lower --batch-tokens{way}") from None
+
+
+def follow_packing(out: Path, progress: dict, is_packed: bool) -> None:
+    """Note in `progress` what epochs are cut into; one that was cut otherwise is left for the next."""
+    if progress.setdefault("packed", is_packed) != is_packed:
+        was, now = ("rows" if packed else "padded batches" for packed in (not is_packed, is_packed))
+        progress |= {"packed": is_packed, "epoch": progress["epoch"] + 1, "batch": 0}
+        told = f"{out}: steps were {was}, on this machine they are {now}"
+        warnings.warn(f"{told}; the rest of the epoch is left out, epoch {progress['epoch']} begins", stacklevel=3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +152,17 @@ class Training:
 
 
 def make_net(
-    corpus: Corpus, config: PretrainConfig, base: Path | None, guard: Path | None, data: Path | None = None
+    corpus: Corpus,
+    config: PretrainConfig,
+    base: Path | None,
+    guard: Path | None,
+    data: Path | None = None,
+    transductive: Path | None = None,
 ) -> GridLM:
     """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others.
 
-    data: where tasks that the base has learnt may be found, to be compared with those of `guard`.
+    data: where tasks that the base has learnt may be found, to be compared with those of `guard`; where that is
+    `transductive` itself, the base may have been shown any of its tasks, else those that the corpus shows.
     """
     learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.task_ids) & corpus.shown
     if base is None:
@@ -139,8 +173,11 @@ def make_net(
         start = load_model(base, device="cpu", dtype="float32", format="grid").net
         known = list(start.config.task_ids)
         if guard:
-            seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & corpus.shown)
-            refuse_base({*seen, *start.config.learnt_ids}, guard, bool(corpus.shown), data)
+            is_own = transductive and transductive.resolve() == guard.resolve()
+            allowed = set(read_challenges(guard).n_test) if is_own else corpus.shown
+            seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & allowed)
+            with_answers = frozenset(start.config.learnt_ids)
+            refuse_base(seen | with_answers, guard, bool(corpus.shown), data, with_answers)
         learnt |= set(start.config.learnt_ids)
         shown |= set(start.config.shown_ids)
         shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
@@ -148,7 +185,8 @@ def make_net(
     net = GridLM(GridLMConfig(**shape, **ids, dropout=config.dropout))
     if base is not None:
         state, vectors = start.state_dict(), start.task_vectors.weight.detach()
-        rows = [vectors[known.index(t)] if t in known else vectors.mean(dim=0) for t in corpus.task_ids]
+        index, mean = {task_id: i for i, task_id in enumerate(known)}, vectors.mean(dim=0)
+        rows = [vectors[index[t]] if t in index else mean for t in corpus.task_ids]
         net.load_state_dict({**state, "task_vectors.weight": torch.stack(rows)})
     return net
 
@@ -177,7 +215,8 @@ def train(run: Training, progress: dict, began: float, caught: Sequence[str] = (
         raise InputError(f"piece {config.piece_s:g} s: {NO_STEP}")
     if share >= 1 and progress["step"] == 0:
         raise InputError(f"budget {config.budget_s:g} s: {NO_STEP}; {out} holds the model as it was at the start")
-    bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), unit="s", desc="pretrain", mininterval=5)
+    shown = {"unit": "s", "desc": "pretrain", "mininterval": 5, "disable": place.rank != 0}
+    bar = tqdm(total=int(config.budget_s), initial=int(progress["seconds"]), **shown)
     run.net.train()
     first, recent_s = progress["step"], collections.deque(maxlen=RECENT)
     stream = ahead(run.corpus, config, place, progress)
@@ -254,7 +293,7 @@ def held_out_nll(run: Training) -> float | None:
     total, count = 0.0, 0
     with weights_of(run.net, run.ema):
         for batch in held_out_batches(run.corpus, run.config.batch_tokens):
-            with autocast(run.place.device):
+            with autocast(run.place.device, dtype_on(run.place.device)):
                 output = run.net(**{name: tensor.to(run.place.device) for name, tensor in batch.items()})
             total, count = total + float(output.loss) * len(output.logits), count + len(output.logits)
     run.net.train()

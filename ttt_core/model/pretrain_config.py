@@ -37,7 +37,7 @@ class PretrainConfig:
     compile: bool = False  # torch.compile; takes a minute to begin
     save_every_s: float = 120.0
     piece_s: float = math.inf  # seconds of this call; the next one goes on
-    max_steps: int = 0  # 0: the budget alone ends it; else the schedule too counts steps instead of seconds
+    max_steps: int = 0  # 0: budget_s ends it; else so many steps do, which the schedule counts, and budget_s is ignored
 
     def __post_init__(self):
         if not 0 < self.budget_s < math.inf or not self.piece_s > 0:

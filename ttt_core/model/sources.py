@@ -68,9 +68,11 @@ def read_corpus(
     given = read_training_tasks(data) if data else []
     demonstrated = read_demonstrations(transductive) if transductive else []
     in_data = {task.id for task in given}
-    for task_id in sorted(exclude - {task.id for task in (*given, *demonstrated)}):
-        known = nearest(task_id, [task.id for task in (*given, *demonstrated)])
-        warnings.warn(f"--exclude {task_id}: there is no such task; the nearest id is {known}", stacklevel=3)
+    known = in_data | {task.id for task in demonstrated}
+    if unknown := sorted(exclude - known):
+        told = f"there is no such task; the nearest id is {nearest(unknown[0], sorted(known))}"
+        more = f"; and {len(unknown) - 1} more are unknown" if len(unknown) > 1 else ""
+        warnings.warn(f"--exclude {unknown[0]}: {told}{more}", stacklevel=3)
     tasks = {task.id: task for task in given if task.id not in exclude}
     generated = read_extra(extra, tasks) if extra else {}
     shown = [task for task in demonstrated if task.id not in exclude or task.id in in_data]
@@ -240,12 +242,21 @@ def leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> dict
     return told
 
 
-def refuse_base(base_ids: set[str], guard: Path, transductive: bool, data: Path | None = None) -> None:
-    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use: by id or, of those in `data`, by content."""
+def refuse_base(
+    base_ids: set[str],
+    guard: Path,
+    transductive: bool,
+    data: Path | None = None,
+    learnt_ids: frozenset[str] = frozenset(),
+) -> None:
+    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use: by id or, of those in `data`, by content.
+
+    learnt_ids: those of base_ids that it knows with their answers, which a transductive run is told.
+    """
     known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
     told = leaks(base_ids, ((t.id, pair) for t in known for pair in (*t.train, *t.test)), guard)
     for source, asked in told.items():
-        how = "learnt with its answers" if transductive else "learnt"
+        how = "learnt with its answers" if transductive and source in learnt_ids else "learnt"
         shows = "" if source == asked else f"task {source}, which shows what is asked by "
         more = f", and {len(told) - 1} more like it" if len(told) > 1 else ""
         raise InputError(

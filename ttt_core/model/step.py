@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ttt_core.errors import NonFiniteError
 from ttt_core.model.distributed import World
-from ttt_core.model.load import dtype_on
+from ttt_core.model.load import autocast, dtype_on
 from ttt_core.model.optim import Muon
 
 
@@ -23,7 +23,8 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
     for number, (batch, weight) in enumerate(parts, 1):
         alone = getattr(model, "no_sync", None) if number < len(parts) else None  # DDP averages gradients once a step
         with alone() if alone else contextlib.nullcontext():
-            with autocast(batch["input_ids"].device):
+            device = batch["input_ids"].device
+            with autocast(device, dtype_on(device)):
                 loss = model(**batch).loss * weight
             loss.backward()
         losses.append(loss.detach())
@@ -37,11 +38,6 @@ def train_step(model: nn.Module, optimizers, parts: list[tuple[dict, float]], cl
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return torch.stack(losses).sum()
-
-
-def autocast(device: torch.device):
-    """Computes in `dtype_on` the device."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=dtype_on(device) == torch.bfloat16)
 
 
 def make_optimizers(net: nn.Module, config, place: World) -> list[torch.optim.Optimizer]:
