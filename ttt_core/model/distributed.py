@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import distributed as dist
 
+from ttt_core.model.load import has_gpu
+
 
 @dataclass(frozen=True)
 class World:
@@ -55,7 +57,7 @@ class World:
 def world():
     """Join the group that the environment names (torchrun's variables), and leave it at the end; yields a World."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
-    has_cuda = torch.cuda.is_available()
+    has_cuda = has_gpu()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if has_cuda else torch.device("cpu")
     if has_cuda:
         torch.cuda.set_device(device)

@@ -256,7 +256,7 @@ def _json(path: Path) -> dict:
     return content
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether there is a GPU that torch has kernels for: its wheels leave old ones out."""
     if not torch.cuda.is_available():
         return False
@@ -267,7 +267,7 @@ def _has_gpu() -> bool:
 
 def _device(name: str) -> torch.device:
     if name == "auto":
-        return torch.device("cuda" if _has_gpu() else "cpu")
+        return torch.device("cuda" if has_gpu() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
