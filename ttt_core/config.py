@@ -46,7 +46,8 @@ class AdaptConfig:
     sequences: int = 0  # drawn once and repeated; 0: others in every step
     lr: float = 1e-4  # peak learning rate of the adapter, or of the weights under "full"
     vector_lr: float = 1e-2  # peak learning rate of GridLM's fresh task vectors
-    optimizer: typing.Literal["adamw", "adamw8bit", "muon"] = "adamw"  # muon: matrices only, the rest stays with AdamW
+    # muon: matrices of more than 16 rows and columns, so none of LoRA up to rank 16; AdamW at a tenth of lr for the rest
+    optimizer: typing.Literal["adamw", "adamw8bit", "muon"] = "adamw"
     muon_steps: int = 5  # Newton-Schulz iterations of one orthogonalisation
     warmup: float = 0.1  # share of the steps in which the rate rises linearly; then it falls (see decay)
     decay: typing.Literal["linear", "cosine", "constant"] = "linear"

@@ -95,6 +95,37 @@ def test_a_further_pass_whose_scoring_was_cut_changes_no_whole_one(first, second
     assert {record.notes["passes"] for record in plan.records.values()} == {2}
 
 
+def test_what_a_cut_scoring_filled_in_does_not_outweigh_a_whole_pass():
+    plan, _, _ = work(config=Config(second=SecondConfig(passes=2)))
+
+    def solve(name, job):
+        found = ((GRID, (-3.0,) * 4),) if job.seed else ((GRID + 1, (-2.3,) * 2), (GRID + 2, (-2.3,) * 2))
+        candidates = (tuple(Candidate(grid, logprobs, (0,)) for grid, logprobs in found),)
+        told = {"attempts": ((GRID + 1, GRID + 2),), "notes": {} if job.seed else {"cut_views": 2}}
+        results = tuple(TaskResult(t.id, "ok", candidates=candidates, **told) for t in job.tasks)
+        return Outcome("result", results=results, is_alive=True)
+
+    assert solve_all(plan, Backend(["x"], solve)) == ""
+    for record in plan.records.values():
+        assert np.array_equal(record.attempts[0][0], GRID) and len(record.candidates[0]) == 3
+
+
+def test_a_task_that_needed_the_smaller_profile_has_it_in_its_further_passes_too():
+    plan, _, _ = work(config=Config(second=SecondConfig(passes=3)))
+    asked = {}
+
+    def unsure(name, job):
+        tokens = asked.setdefault(job.tasks[0].id, [])
+        tokens.append(job.config.decode.batch_tokens)
+        fails = (job.tasks[0].id, len(tokens)) in {("t01", 1), ("t02", 2)}
+        return Outcome.failed(job.tasks, "memory", is_system=True) if fails else answer(job, logprob=-3.0)
+
+    assert solve_all(plan, Backend(["x"], unsure)) == ""
+    whole = Config().decode.batch_tokens
+    assert asked["t00"] == [whole] * 3 and asked["t01"] == [whole, *[whole // 8] * 3]
+    assert asked["t02"] == [whole, whole, whole // 8]
+
+
 def test_a_task_that_finds_no_room_to_be_adapted_is_told_of():
     plan, _, said = work()
     notes = {"t03": "out of memory: 16 of 13 GiB", "t04": OUT_OF_TIME, "t05": ""}

@@ -196,6 +196,28 @@ def test_what_would_not_be_read_in_time_is_not_begun(slow):
     assert next(prefix.batches(model, queries, size, counts, deadline=29.0, last=31.0))[0] == [0]
 
 
+def test_what_is_read_after_the_searchs_share_is_searched_where_there_is_no_answer_yet(slow):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    slow(prefix, "read", 10.0)
+    config = DecodeConfig(search="greedy")
+    for last, n in ((5.0, 0), (20.0, 1)):
+        began = time.monotonic()
+        found = search(model, [a_query(model, task, Augmentation(0))], config, began + 5.0, last=began + last)
+        assert len(list(found)) == n
+
+
+def test_one_pass_that_stalls_does_not_keep_all_others_from_being_begun(slow):
+    model, now = loaded("grid"), slow(clock_module, "fits", 0.0)
+    for took in (1.0, 1.0, 1.0, 100.0):
+        with clock_module.timed(model, "read", 10):
+            now[0] += took
+    assert clock_module.fits(model, "read", 10, now[0] + 2.0) and not clock_module.fits(model, "read", 10, now[0])
+    for _ in range(3):
+        with clock_module.timed(model, "read", 10):
+            now[0] += 100.0
+    assert not clock_module.fits(model, "read", 10, now[0] + 2.0)
+
+
 def test_what_would_not_be_scored_in_time_is_not_begun_and_counted(slow):
     model, task = loaded("gpt2"), a_task(np.random.default_rng(0))
     queries = [a_query(model, task, view) for view in draw_views(task, 4, np.random.default_rng(0))]

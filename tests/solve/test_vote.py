@@ -26,8 +26,8 @@ SPREAD = candidate(3, (-1.0, -3.0), (1, 2))
 SCORES = {
     "sum_logprob": [-3.0, -6.0, -4.0],
     "count_minus_nll": [-0.5, 0.0, 0.0],
-    "majority": [1 + math.exp(-1.5) / 2, 3 + math.exp(-3) / 2, 2 + math.exp(-2) / 2],
-    "hierarchical": [math.exp(-1.5) / 2, 1 + math.exp(-3) / 2, 2 + math.exp(-2) / 2],
+    "majority": [1 + 1 / 5, 3 + 1 / 8, 2 + 1 / 6],
+    "hierarchical": [1 / 5, 1 + 1 / 8, 2 + 1 / 6],
 }
 
 
@@ -46,6 +46,12 @@ def test_a_view_that_did_not_score_counts_the_mean_and_not_nothing():
     whole = candidate(2, (-3.0, -3.0), (0,))
     assert rank([half, whole], "sum_logprob")[0] is whole
     assert np.nansum(half.logprobs) > np.nansum(whole.logprobs), "leaving it out would choose the other"
+
+
+@pytest.mark.parametrize("name", ["majority", "hierarchical"])
+def test_equal_votes_are_told_apart_by_mean_log_prob_however_low(name):
+    low, high = candidate(1, (-900.0,), (0,)), candidate(2, (-800.0,), (1,))
+    assert rank([low, high], name)[0] is high
 
 
 @pytest.mark.parametrize("name", SELECTORS)

@@ -155,10 +155,12 @@ def _begin(work: Work, state: _State, backend, name: str, left_s: float) -> None
         return
     turn = state.schedule.turn(name, now, left_s, len(backend.names) - len(state.retired))
     config, seed = work.config, work.seed
-    if turn.smaller:
-        config = passes.smaller(config)
+    is_smaller = turn.smaller
     if turn.number > 1:
         config, seed = passes.wider(config), seed + turn.number - 1  # other views, another adaptation
+        is_smaller = bool(work.records[turn.task_id].notes.get("smaller"))
+    if is_smaller:
+        config = passes.smaller(config)
     kill_s = min(turn.seconds + work.limits.grace_s, work.budget.hard_stop - now)
     tasks = tuple(work.tasks[task_id] for task_id in state.together.get(turn.task_id, (turn.task_id,)))
     job = Job(tasks, config, seed, turn.seconds, kill_s)
@@ -205,6 +207,8 @@ def _ended_task(work: Work, state: _State, turn: Turn, result: TaskResult, told:
     if (ended := result.notes.get("ended")) and not result.notes.get("steps") and OUT_OF_TIME not in ended:
         work.say(f"{result.task_id}: not adapted, {ended}")
     if turn.number > 1:
+        if is_system:
+            told["smaller"] = True  # what follows
         record = _further(work, work.records[result.task_id], result, told)
         _doubt(work, state.schedule, record)
     else:
@@ -226,12 +230,15 @@ def _further(work: Work, before: TaskResult, result: TaskResult, told: dict) -> 
     """The record after a further pass: merged, or the one before where the pass failed; seconds are those of all.
 
     So too where the clock cut the pass's scoring and not that of those before: what a view had no time to score counts as
-    little below its floor, which is far more than most candidates have.
+    little below its floor, which is far more than most candidates have. Of the other way round, the new scores alone count.
     """
     told |= {name: round(told[name] + before.notes.get(name, 0.0), 3) for name in ("planned_s", "used_s")}
+    told |= {"smaller": True} if before.notes.get("smaller") else {}
     is_whole = not before.notes.get("cut_views") and all(len(found) > 1 for found in before.candidates)
     if result.status != "ok" or (is_whole and result.notes.get("cut_views")):
         return dataclasses.replace(before, notes=before.notes | told | {"second": result.reason or "cut by the clock"})
+    if before.notes.get("cut_views") and not result.notes.get("cut_views"):
+        before = passes.unscored(before)
     record = passes.merged(before, result, work.tasks[before.task_id], work.config.vote.selector)
     return dataclasses.replace(record, notes=result.notes | told)
 

@@ -102,6 +102,15 @@ def merged(first: TaskResult, second: TaskResult, task: Task, selector: str) -> 
     )
 
 
+def unscored(record: TaskResult) -> TaskResult:
+    """`record` without its log-probs: where the clock cut its scoring, some of them stand for what was not scored."""
+    candidates = tuple(
+        tuple(dataclasses.replace(c, logprobs=(math.nan,) * len(c.logprobs)) for c in found)
+        for found in record.candidates
+    )
+    return dataclasses.replace(record, candidates=candidates)
+
+
 def mean_logprob(candidate: Candidate) -> float:
     """Mean over the views that scored it; minus infinity if none did, or one found it impossible."""
     scored = [value for value in candidate.logprobs if not math.isnan(value)]

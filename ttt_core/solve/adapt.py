@@ -220,7 +220,8 @@ def plan_of(model: LoadedModel, config: AdaptConfig, longest: int) -> Plan:
     if tokens < min(longest, MIN_TOKENS):
         taken, room = guess.total(0) / 2**30, limit / 2**30
         raise MemoryError(
-            f"weights, what is trained and its optimiser alone take {taken:.3g} of {room:.3g} GiB; lower adapt.rank"
+            f"weights, what is trained and its optimiser alone take {taken:.3g} of {room:.3g} GiB; "
+            + {"lora": "lower adapt.rank", "full": "set adapt.method=lora"}.get(config.method, "take a smaller model")
         )
     return Plan(int(max(1, min(most, tokens))), checkpoint, int(max(1, min(context_tokens(model), tokens))))
 

@@ -5,19 +5,21 @@ Not here: what a search gives up between its many short passes (`hurry.py`).
 
 import contextlib
 import time
+from collections import deque
 from weakref import WeakKeyDictionary
 
 from ttt_core.model.load import LoadedModel
 
-_paces: WeakKeyDictionary = WeakKeyDictionary()  # by model and kind, seconds a token of its last pass
+KEPT = 3  # passes whose pace is remembered; the best counts, so that a stall does not keep all that follow from being begun
+_paces: WeakKeyDictionary = WeakKeyDictionary()  # by model and kind, seconds a token of its last passes
 
 
 def fits(model: LoadedModel, kind: str, tokens: int, deadline: float) -> bool:
-    """Whether a pass over so many tokens would end by the deadline, at the pace of the model's last one of its kind.
+    """Whether a pass over so many tokens would end by the deadline, at the best pace of the model's last ones of its kind.
 
     The first two would: the first one is slow, for it loads kernels and takes memory, and tells nothing of the others.
     """
-    return time.monotonic() + _paces.get(model, {}).get(kind, 0.0) * tokens < deadline
+    return time.monotonic() + min(_paces.get(model, {}).get(kind, ()), default=0.0) * tokens < deadline
 
 
 @contextlib.contextmanager
@@ -26,4 +28,7 @@ def timed(model: LoadedModel, kind: str, tokens: int):
     began = time.monotonic()
     yield
     paces = _paces.setdefault(model, {})
-    paces[kind] = (time.monotonic() - began) / max(1, tokens) if kind in paces else 0.0
+    if kind in paces:
+        paces[kind].append((time.monotonic() - began) / max(1, tokens))
+    else:
+        paces[kind] = deque(maxlen=KEPT)

@@ -59,7 +59,7 @@ def search(
     for part, prefixes in prefix.batches(
         model, queries, config.batch_tokens, counts, first, kept, None, deadline, last
     ):
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= (deadline if last is None else max(deadline, last)):
             return
         asked = [queries[i] for i in part]
         room = [min(config.answer_tokens, query.room(model)) for query in asked]

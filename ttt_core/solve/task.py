@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import math
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -167,7 +168,7 @@ def _records(
     notes = {"logprobs": config.rescore.logprobs, "tokens": dict(counts)} | ({"cut_views": cut} if cut else {})
     if len(tasks) > 1:
         notes["together"] = len(tasks)
-    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** (30 if sys.platform == "darwin" else 20)
     records = []
     for n, task in enumerate(tasks):
         own = tuple(candidates[n, index] for index in range(len(task.test)))

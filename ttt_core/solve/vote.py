@@ -28,12 +28,12 @@ def count_minus_nll(candidates: Sequence[Candidate]) -> list[float]:
 
 def majority(candidates: Sequence[Candidate]) -> list[float]:
     """In how many views the candidate was found; ties by mean log-prob."""
-    return [len(c.found_in) + np.exp(_mean(c)) / 2 for c in candidates]
+    return [len(c.found_in) + _part(c) for c in candidates]
 
 
 def hierarchical(candidates: Sequence[Candidate]) -> list[float]:
     """Votes within each dihedral first (views i and i + 8 share one), then one vote a dihedral; ties by mean log-prob."""
-    score = [0.5 * np.exp(_mean(c)) for c in candidates]
+    score = [_part(c) for c in candidates]
     for dihedral in range(8):
         votes = [sum(view % 8 == dihedral for view in c.found_in) for c in candidates]
         for i, n in enumerate(votes):
@@ -76,6 +76,11 @@ def select(
 
 def _dihedral(view: str, number: int) -> int:
     return int(view[1]) if re.match(r"d[0-7]\b", view) else number % 8
+
+
+def _part(candidate: Candidate) -> float:
+    """Of a vote, at most half: the more, the higher the mean log-prob, however low all are."""
+    return 0.5 / (1 - min(0.0, _mean(candidate)))
 
 
 def _mean(candidate: Candidate) -> float:
