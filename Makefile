@@ -13,10 +13,15 @@ KAGGLE_IMAGE := torch==2.10.0 transformers==5.0.0 peft==0.19.1 numpy==2.0.2 safe
 PYTEST := -m pytest -n logical --maxprocesses 4 --dist loadfile
 test test-kaggle faults: export OMP_NUM_THREADS := 1
 
+# One sentence in place of pip's many where the Python of the variable $1 is too old.
+NEW_ENOUGH = $($1) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$1=$($1): is Python %d.%d, 3.11 or newer is needed; \
+	make $1=python3.12 $(MAKECMDGOALS)" % sys.version_info[:2])'
+
 .PHONY: test test-kaggle faults soak solve notebooks
 
 .venv/ready: requirements.txt constraints.txt
-	$(PYTHON) -m venv .venv
+	@$(call NEW_ENOUGH,PYTHON)
+	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install -q -r requirements.txt -c constraints.txt
 	touch $@
 
@@ -35,7 +40,8 @@ soak: .venv/ready
 # As in the image, where this machine has it: not every version of Python can take those of the packages.
 KAGGLE_PYTHON ?= $(shell python3.12 -c '' 2>/dev/null && echo python3.12 || echo $(PYTHON))
 .venv-kaggle/ready: requirements.txt
-	$(KAGGLE_PYTHON) -m venv .venv-kaggle
+	@$(call NEW_ENOUGH,KAGGLE_PYTHON)
+	$(KAGGLE_PYTHON) -m venv --clear .venv-kaggle
 	.venv-kaggle/bin/pip install -q -r requirements.txt $(KAGGLE_IMAGE)
 	touch $@
 

@@ -90,7 +90,7 @@ def main(
         if send:
             kaggle_push.push(out, client, say=functools.partial(print, flush=True))
         elif owner == OWNER:
-            print("before a push: give --owner, your Kaggle user name")
+            print(f"{OWNER} stands in both for your Kaggle user name: --push finds it; to push by hand, give --owner")
     except (TTTError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 

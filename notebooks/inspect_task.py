@@ -20,8 +20,9 @@
 # every candidate. Paths are relative to the repository.
 
 # %% tags=["parameters"]
-challenges: str = "build/data/arc-agi_evaluation_challenges.json"  # `python -m ttt_core data` writes it
-solutions: str = "build/data/arc-agi_evaluation_solutions.json"  # to mark what is right; empty: nothing is marked
+edition: str = "arc-agi-1"  # or "arc-agi-2"
+challenges: str = ""  # file; empty: the evaluation tasks of `edition`, written into build/EDITION where missing
+solutions: str = ""  # file, to mark what is right; empty: the edition's where `challenges` is empty, else none
 task: str = ""  # id; empty: the task with the fewest cells
 test: int = 1  # which of the task's test inputs, counted from 1
 model: str = "kaggle_dataset/model"  # folder, or OWNER/NAME on Hugging Face
@@ -44,6 +45,7 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would l
 
 from ttt_core import config
 from ttt_core.arc import augment, draw, metric, submission, tasks as puzzle
+from ttt_core.arc.editions import write_edition
 from ttt_core.model.access import resolve
 from ttt_core.model.load import load_model
 from ttt_core.run import environment, figures
@@ -51,6 +53,13 @@ from ttt_core.solve.adapt import adapted
 from ttt_core.solve.task import share_of, solve_task
 
 environment.check_parameters(In)
+
+# %%
+if not challenges:
+    files = [f"build/{edition}/arc-agi_evaluation_{kind}.json" for kind in ("challenges", "solutions")]
+    if not all(Path(file).is_file() for file in files):
+        write_edition(edition, f"build/{edition}")
+    challenges, solutions = files[0], solutions or files[1]
 options = config.preset(preset, settings.split())
 puzzled, *others = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
 assert not others, f"task {task}: names {1 + len(others)} tasks; give the id of one"

@@ -64,8 +64,8 @@ def write(path: Path, value):
     path.write_text(json.dumps(value))
 
 
-def execute(name: str, folder: Path, environ=(), **parameters) -> str:
-    """papermill over a notebook; the text of its outputs, or of its error."""
+def execute(name: str, folder: Path, environ=(), cwd: Path = ROOT, **parameters) -> str:
+    """papermill over a notebook, in the folder `cwd`; the text of its outputs, or of its error."""
     plain, done = folder / f"{name}.ipynb", folder / f"{name}.done.ipynb"
     jupytext.write(jupytext.read(ROOT / f"notebooks/{name}.py"), plain)
     given = [part for key, value in parameters.items() for part in ("-p", key, str(value))]
@@ -77,7 +77,7 @@ def execute(name: str, folder: Path, environ=(), **parameters) -> str:
         "HF_HUB_OFFLINE": "1",
         **dict(environ),
     }
-    ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    ran = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
     outputs = [o for cell in nbformat.read(done, as_version=4).cells for o in cell.get("outputs", ())]
     text = "\n".join(str(o.get("text", o.get("data", o.get("evalue", "")))) for o in outputs)
     return text if ran.returncode == 0 else f"FAILED {text} {ran.stderr[-2000:]}"
@@ -105,6 +105,13 @@ def test_inspect_task_draws_every_stage(data, tmp_path):
     text = execute("inspect_task", tmp_path, **files, model=data / "model", settings=QUICK, budget_s=200)
     assert "FAILED" not in text, text
     assert text.count("image/png") == 6 and "20 steps" in text and "<start>" in text and "candidates: " in text
+
+
+def test_inspect_task_writes_the_edition_that_is_missing(data, tmp_path):
+    (tmp_path / "ttt_core").symlink_to(ROOT / "ttt_core")
+    text = execute("inspect_task", tmp_path, cwd=tmp_path, model=data / "model", settings=QUICK, budget_s=60)
+    assert "FAILED" not in text and text.count("image/png") == 6, text
+    assert (tmp_path / "build/arc-agi-1/arc-agi_evaluation_challenges.json").is_file()
 
 
 COLAB = {  # modules of a Colab machine

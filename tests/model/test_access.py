@@ -10,6 +10,7 @@ import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import IPython
 import pytest
 
 from ttt_core.errors import ModelError
@@ -297,13 +298,16 @@ def test_access_is_examined_without_a_download(hub, tmp_path):
     assert "in the hub's cache" in ask(hub, tmp_path, "open/model", call=EXAMINE, port=1)[0]
 
 
-def test_colabs_secrets_come_last_and_one_that_may_not_be_read_is_none(monkeypatch, tmp_path):
+@pytest.fixture
+def secrets(monkeypatch, tmp_path) -> dict:
+    """Colab's secrets, as a notebook's kernel reads them; without a kernel google.colab breaks, as on Colab."""
     secrets = {"HUGGINGFACE_TOKEN": TOKEN}
 
     class Refused(Exception):
         pass
 
     def get(name):
+        assert hasattr(IPython.get_ipython().kernel, "shell")
         if name not in secrets:
             raise Refused
         return secrets[name]
@@ -313,10 +317,23 @@ def test_colabs_secrets_come_last_and_one_that_may_not_be_read_is_none(monkeypat
     )
     monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
     monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(userdata=userdata))
+    notebook = types.SimpleNamespace(kernel=types.SimpleNamespace(shell=None))
+    monkeypatch.setattr(IPython, "get_ipython", lambda: notebook)
     monkeypatch.chdir(tmp_path)
+    return secrets
+
+
+def test_colabs_secrets_come_last_and_one_that_may_not_be_read_is_none(secrets):
     assert access.find_token({}) == TOKEN and access.find_token({"HF_TOKEN": "mine"}) == "mine"
     secrets.clear()
     assert access.find_token({}) is None
+
+
+@pytest.mark.parametrize("shell", [None, types.SimpleNamespace(kernel=None), types.SimpleNamespace()])
+def test_a_program_beside_colabs_notebook_has_no_secrets(secrets, monkeypatch, shell):
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    assert access.colab_secret("HUGGINGFACE_TOKEN") is None and access.find_token({}) is None
+    assert access.find_token({"HF_TOKEN": "mine"}) == "mine"
 
 
 def test_what_surrounds_a_token_is_left_out_and_what_no_header_can_hold_is_named(tmp_path, monkeypatch):

@@ -48,6 +48,30 @@ def test_without_groups_the_machine_s_memory_is_what_is_left(tmp_path, monkeypat
     assert host.free_bytes() == 12.0
 
 
+@pytest.mark.parametrize(
+    ("told", "free"),
+    [
+        ({"SC_PHYS_PAGES": 2**20, "SC_PAGE_SIZE": 16384}, 8 * GIB),
+        ({"SC_PHYS_PAGES": -1, "SC_PAGE_SIZE": 16384}, float("inf")),
+        ({"SC_PAGE_SIZE": 16384}, float("inf")),
+    ],
+)
+def test_where_nothing_says_what_is_free_half_of_the_memory_is(monkeypatch, told, free):
+    def sysconf(name):
+        if name not in told:
+            raise ValueError("unrecognized configuration name")
+        return told[name]
+
+    def read_text(path):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(host.os, "sysconf", sysconf)
+    monkeypatch.setattr(host.Path, "read_text", read_text)  # no /proc/meminfo, as on macOS
+    assert host.free_bytes() == free
+    monkeypatch.delattr(host.os, "sysconf")  # as on Windows
+    assert host.free_bytes() == float("inf")
+
+
 def test_what_the_allocator_keeps_is_not_taken():
     """In a process of its own, for keeping memory cannot be switched off again."""
     lines = (

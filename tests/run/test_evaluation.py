@@ -80,6 +80,9 @@ def test_a_leak_by_id_or_by_content_is_told(tmp_path):
     later = GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",), learnt_ids=("e", "t"))
     GridLM(later).save_pretrained(tmp_path / "later")  # its base had e
     assert "has learnt task e" in evaluation.leak(tmp_path / "later", clean[1], clean[0])
+    (clean[0] / "arc-agi_training_solutions.json").unlink()
+    with pytest.raises(InputError, match=r"training_solutions\.json: cannot be read"):  # is no leak
+        evaluation.leak(tmp_path / "model", clean[1], clean[0])
 
 
 def test_every_figure_draws(rows, tmp_path):

@@ -151,10 +151,16 @@ def find_token(environ: Mapping[str, str], dotenv: str | Path = ".env") -> str |
 
 
 def colab_secret(name: str) -> str | None:
-    """A secret of the Colab notebook; None elsewhere, and where there is none or it may not be read."""
+    """A secret of the Colab notebook; None elsewhere, and where there is none or it may not be read.
+
+    Elsewhere is also a program beside the notebook (`!python -m ttt_core`): Colab answers a notebook's kernel alone.
+    """
     try:
         from google.colab import userdata
+        from IPython import get_ipython
     except ImportError:
+        return None
+    if getattr(get_ipython(), "kernel", None) is None:
         return None
     try:
         return userdata.get(name)

@@ -19,13 +19,25 @@ def cores(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def free_bytes() -> float:
-    """Of the machine, or of the control groups that a container is in, whichever is less; infinite where the system does not say."""
+    """Of the machine, or of the control groups that a container is in, whichever is less.
+
+    Where the system does not say what is free (macOS), half of all it has; infinite where it does not say that either.
+    """
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = 1024.0 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
-        return float("inf")
+        return _all_bytes() / 2
     return min(free, cgroup_free()) + _kept()
+
+
+def _all_bytes() -> float:
+    """Memory of the machine, free or not; infinite where the system does not say."""
+    try:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has none, other systems not all names
+        return float("inf")
+    return float(pages * size) if pages > 0 and size > 0 else float("inf")  # -1: it does not know
 
 
 class _Mallinfo(ctypes.Structure):

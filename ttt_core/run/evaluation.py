@@ -113,7 +113,7 @@ def leak(model: str | Path, challenges: str | Path, data: str | Path | None = No
     """Why a score on `challenges` would not count for this model, or "": a task it has learnt, by id or by content.
 
     Tasks that only a base of it has learnt count too. data: folder of the edition it was trained on; the training tasks
-    that the model knows are compared pair by pair.
+    that the model knows are compared pair by pair. InputError for a file that cannot be read.
     """
     from ttt_core.model.load import check_directory  # these import torch
     from ttt_core.model.sources import refuse_base
@@ -123,6 +123,8 @@ def leak(model: str | Path, challenges: str | Path, data: str | Path | None = No
     try:
         refuse_base(ids, Path(challenges), transductive=False, data=Path(data) if data else None)
     except InputError as error:
+        if not str(error).startswith("leak:"):
+            raise
         return str(error)
     return ""
 
