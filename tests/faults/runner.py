@@ -66,7 +66,10 @@ def forked(arguments: list[str], environ: dict[str, str], log: str, is_traced: b
     os.dup2(file, 1), os.dup2(file, 2)
     process.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": Fork})
     ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1))  # PR_SET_PTRACER: strace is no parent of this process
+    until = time.monotonic() + 30
     while is_traced and "TracerPid:\t0" in Path("/proc/self/status").read_text():
+        if time.monotonic() > until:
+            raise TimeoutError("strace may not attach to this process")
         time.sleep(0.001)
     time.sleep(0.01 * is_traced)  # it has attached, and not yet begun
     main(arguments)

@@ -83,10 +83,8 @@ class Place:
         (self.root / "model").mkdir()
         (self.root / "model" / "config.json").write_text("{}")
         environ = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}"}
-        command, pipes = (
-            [sys.executable, str(HERE / "runner.py"), "--serve"],
-            {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE},
-        )
+        command = [sys.executable, str(HERE / "runner.py"), "--serve"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.idle: queue.SimpleQueue = queue.SimpleQueue()  # imports of a run and its worker else take most of the time
         for _ in range(os.cpu_count()):
             self.idle.put(subprocess.Popen(command, env=environ, **pipes, text=True, bufsize=1))
