@@ -564,7 +564,7 @@ def test_where_what_is_trained_finds_no_room_nothing_is_taken_and_the_task_goes_
     config = AdaptConfig(method="full", max_memory_gib=1e-4, steps=2)
     with adapted(model, a_task(), config, task_rng(0, "a"), float("inf")) as adaptation:
         assert adaptation.steps == 0 and adaptation.plan is None
-        assert "alone take" in adaptation.note and "of 0.0001 GiB; lower adapt.rank" in adaptation.note
+        assert "alone take" in adaptation.note and "of 0.0001 GiB; set adapt.method=lora" in adaptation.note
         assert not any(p.requires_grad for p in model.net.parameters())
 
 
