@@ -23,12 +23,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # the repository
 
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.distributed import World
-from ttt_core.model.pretrain import make_net
+from ttt_core.model.load import dtype_on
 from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.rows import callable_of
 from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
-from ttt_core.model.step import dtype_on, make_optimizers, train_step
+from ttt_core.model.start import make_net
+from ttt_core.model.step import make_optimizers, train_step
 from ttt_core.model.stream import ahead, on_device
 
 

@@ -12,9 +12,9 @@ from ttt_core.arc.tasks import Pair
 from ttt_core.model.batches import FILLER, make_batch, make_row
 from ttt_core.model.corpus import Corpus, plan_epoch
 from ttt_core.model.distributed import World
-from ttt_core.model.pretrain import make_net
 from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.rows import PackedGridLM
+from ttt_core.model.start import make_net
 from ttt_core.model.stream import row_of_step
 
 SIZE = 1024

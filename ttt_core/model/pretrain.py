@@ -2,8 +2,8 @@
 
 Muon for the layers' matrices, AdamW for the rest; warm-up, flat, then a linear fall that ends with the budget. Writes
 a model directory (bf16 safetensors), `checkpoint/` to resume from, and `train_log.jsonl`. Not here: which pairs there
-are (`sources.py`), how they are viewed and batched (`corpus.py`, `batches.py`, `stream.py`), one step and its optimisers
-(`step.py`).
+are (`sources.py`), how they are viewed and batched (`corpus.py`, `batches.py`, `stream.py`), the net at the start
+(`start.py`), one step and its optimisers (`step.py`).
 """
 
 import collections
@@ -22,19 +22,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ttt_core.arc.tasks import read_challenges
-from ttt_core.errors import CheckpointError, InputError, ModelError, TTTError, is_out_of_memory
+from ttt_core.errors import CheckpointError, InputError, TTTError, is_out_of_memory
 from ttt_core.model import checkpoint
 from ttt_core.model.batches import held_out_batches
 from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
-from ttt_core.model.gridlm import GridLM, GridLMConfig
-from ttt_core.model.load import autocast, check_directory, dtype_on, load_model, sha256_of_weights
+from ttt_core.model.gridlm import GridLM
+from ttt_core.model.load import autocast, dtype_on, sha256_of_weights
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of, compiler_missed
 from ttt_core.model.signals import deferred_signals
-from ttt_core.model.sources import read_corpus, refuse_base, uncollected
+from ttt_core.model.sources import read_corpus, uncollected
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
+from ttt_core.model.start import make_net
 from ttt_core.model.step import make_optimizers, train_step, update_ema, weights_of
 from ttt_core.model.stream import Part, ahead, death_told, on_device
 from ttt_core.model.trainlog import fingerprint, fresh_stretch, log_entry, note, refuse_other, trim_log
@@ -149,46 +149,6 @@ class Training:
     out: Path
     place: World
     settled: dict  # the options a checkpoint is bound to
-
-
-def make_net(
-    corpus: Corpus,
-    config: PretrainConfig,
-    base: Path | None,
-    guard: Path | None,
-    data: Path | None = None,
-    transductive: Path | None = None,
-) -> GridLM:
-    """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others.
-
-    data: where tasks that the base has learnt may be found, to be compared with those of `guard`; where that is
-    `transductive` itself, the base may have been shown any of its tasks, else those that the corpus shows.
-    """
-    learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.task_ids) & corpus.shown
-    if base is None:
-        shape = {"width": config.width, "layers": config.layers, "heads": config.heads}
-    else:
-        if (kind := check_directory(base).get("model_type")) != GridLMConfig.model_type:
-            raise ModelError(f"base {base}: is a {kind} model; give the folder of a GridLM")
-        start = load_model(base, device="cpu", dtype="float32", format="grid").net
-        known = list(start.config.task_ids)
-        if guard:
-            is_own = transductive and transductive.resolve() == guard.resolve()
-            allowed = set(read_challenges(guard).n_test) if is_own else corpus.shown
-            seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & allowed)
-            with_answers = frozenset(start.config.learnt_ids)
-            refuse_base(seen | with_answers, guard, bool(corpus.shown), data, with_answers)
-        learnt |= set(start.config.learnt_ids)
-        shown |= set(start.config.shown_ids)
-        shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}
-    ids = {"task_ids": corpus.task_ids, "shown_ids": sorted(shown), "learnt_ids": sorted(learnt)}
-    net = GridLM(GridLMConfig(**shape, **ids, dropout=config.dropout))
-    if base is not None:
-        state, vectors = start.state_dict(), start.task_vectors.weight.detach()
-        index, mean = {task_id: i for i, task_id in enumerate(known)}, vectors.mean(dim=0)
-        rows = [vectors[index[t]] if t in index else mean for t in corpus.task_ids]
-        net.load_state_dict({**state, "task_vectors.weight": torch.stack(rows)})
-    return net
 
 
 def train(run: Training, progress: dict, began: float, caught: Sequence[str] = ()) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ttt_core.errors import InputError
 from ttt_core.model import host
-from ttt_core.run.environment import LEAST_CAPABILITY, nvidia_smi
+from ttt_core.run.environment import is_old, nvidia_smi
 
 SMALL_BYTES = 2**28  # of weights: two workers of one thread solve half as much again as one of two threads
 WORKER_BYTES = 3 * 2**30  # that a worker with a small model takes at most
@@ -95,10 +95,5 @@ def visible_gpus(environ: Mapping[str, str], query: str = "nvidia-smi") -> tuple
     if "CUDA_VISIBLE_DEVICES" in environ:
         listed = (i.strip() for i in environ["CUDA_VISIBLE_DEVICES"].split(","))
         return tuple(i for i in listed if i and i != "-1")
-    told = [line.strip().split(", ") for line in nvidia_smi(query)]  # a driver's complaint begins with no number
-    return tuple(number for number, *rest in told if number.isdigit() and not _is_old(rest))
-
-
-def _is_old(told: list[str]) -> bool:
-    """Whether a GPU is too old for torch, by its name and its compute capability; some drivers do not tell it."""
-    return bool(told) and told[-1].replace(".", "").isdigit() and float(told[-1]) < LEAST_CAPABILITY
+    numbers = (line.split(",")[0].strip() for line in nvidia_smi(query) if not is_old(line))
+    return tuple(number for number in numbers if number.isdigit())  # else a driver's complaint

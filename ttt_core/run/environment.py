@@ -214,6 +214,12 @@ def nvidia_smi(query: str = "nvidia-smi") -> list[str]:
         return []
 
 
+def is_old(line: str) -> bool:
+    """Whether a line of `nvidia_smi` is of a GPU too old for torch; some drivers tell no capability."""
+    capability = line.strip().rpartition(", ")[2]
+    return bool(re.fullmatch(r"\d+\.\d+", capability)) and float(capability) < LEAST_CAPABILITY
+
+
 def gpus(query: str = "nvidia-smi") -> tuple[str, list[str]]:
     """The devices for a run, "" where its own are as good, and one line for every fault of this machine's GPUs.
 
@@ -222,17 +228,17 @@ def gpus(query: str = "nvidia-smi") -> tuple[str, list[str]]:
     remedy = "choose GPU L4 x4 or T4 x2 as accelerator"
     if not (lines := nvidia_smi(query)):
         return "", [f"GPU: none found; {remedy}"]
-    usable, is_old, faults = [], False, []
+    usable, has_old, faults = [], False, []
     for line in lines:
         told = re.fullmatch(r"(\d+), (.+), (\d+\.\d+)", line.strip())
         if not told:
             faults.append(f"GPU: {query} says {line!r}; {remedy}")
-        elif float(told[3]) < LEAST_CAPABILITY:
-            is_old = True
+        elif is_old(line):
+            has_old = True
             faults.append(f"GPU {told[2]}: compute capability {told[3]} is too old for this torch; {remedy}")
         else:
             usable.append(told[1])
-    devices = f"cuda:{','.join(usable)}" if usable else "cpu" if is_old else ""
+    devices = f"cuda:{','.join(usable)}" if usable else "cpu" if has_old else ""
     return devices if faults else "", faults
 
 
