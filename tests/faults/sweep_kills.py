@@ -7,6 +7,7 @@ files in place or forget what was solved, must be caught by the same checks.
 """
 
 import collections
+import contextlib
 import json
 import os
 import queue
@@ -73,6 +74,17 @@ def is_grid(rows) -> bool:
     )
 
 
+def kill_after(stop_s: float, pid: int) -> None:
+    """Kill the process after so many seconds, and no other that has its number by then."""
+    process = os.pidfd_open(pid)
+    try:
+        time.sleep(stop_s)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    finally:
+        os.close(process)
+
+
 class Place:
     """A folder with challenges and a model, in memory where the system has such a folder, for its disk is quick."""
 
@@ -102,15 +114,16 @@ class Place:
         environ |= {"TASK_S": "0.005" if stop_s else "0"}
         job = {"arguments": [*paths, *options], "environ": environ, "log": str(log), "is_traced": bool(traced_by)}
         server = self.idle.get()
-        server.stdin.write(json.dumps(job) + "\n")
-        pid = int(server.stdout.readline())
-        if traced_by:
-            subprocess.run([*traced_by, "-p", str(pid)], stderr=subprocess.DEVNULL, check=False)
-        if stop_s is not None:
-            time.sleep(stop_s)
-            os.kill(pid, signal.SIGKILL)
-        code = int(server.stdout.readline())
-        self.idle.put(server)
+        try:
+            server.stdin.write(json.dumps(job) + "\n")
+            pid = int(server.stdout.readline())
+            if traced_by:
+                subprocess.run([*traced_by, "-p", str(pid)], stderr=subprocess.DEVNULL, check=False)
+            if stop_s is not None:
+                kill_after(stop_s, pid)
+            code = int(server.stdout.readline())
+        finally:
+            self.idle.put(server)
         assert code in (0, -signal.SIGKILL), log.read_text()
         return code
 
