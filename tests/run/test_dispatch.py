@@ -11,7 +11,7 @@ from ttt_core.arc.result import OUT_OF_TIME, Candidate, TaskResult
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, SecondConfig
 from ttt_core.run.budget import Budget
-from ttt_core.run.dispatch import Work, shared_turns, solve_all
+from ttt_core.run.dispatch import NoWorker, Work, shared_turns, solve_all
 from ttt_core.run.supervise import Job, Limits, Outcome
 
 GRID = np.array([[1, 2]], np.uint8)
@@ -150,16 +150,17 @@ def test_a_device_that_fails_seven_starts_is_retired_and_the_others_go_on():
 
 def test_all_devices_retired_ends_the_run_and_says_why():
     plan, kept, _ = work()
-    assert solve_all(plan, Backend("xy", start=lambda name: Outcome("dead", "load: no"))) == (
-        "no worker could be started: load: no"
-    )
+    with pytest.raises(NoWorker, match="^no worker could be started: load: no$"):
+        solve_all(plan, Backend("xy", start=lambda name: Outcome("dead", "load: no")))
     assert not kept
 
 
 def test_a_start_that_would_fail_again_is_not_tried_again():
     plan, *_ = work()
     backend = Backend("x", start=lambda name: Outcome("dead", "load: ModelError: no", is_final=True))
-    assert solve_all(plan, backend).endswith("ModelError: no") and len(backend.log) == 1
+    with pytest.raises(NoWorker, match="ModelError: no$"):
+        solve_all(plan, backend)
+    assert len(backend.log) == 1
 
 
 def test_a_device_is_waited_for_longer_after_every_failed_start():

@@ -28,8 +28,14 @@ SICK = 3  # tasks in a row that a device's own failures ended, then it pauses
 MOST_PAUSE_S = 600.0
 POLL_S = 0.1
 TOGETHER, SHARES = 16, 4  # tasks of a shared turn at most; shared turns a device at least, so that all end together
-NO_WORKER = "no worker could be started"
 UNHEARD_S = 10.0  # after its kill was due a supervisor has so long to say so
+
+
+class NoWorker(Exception):
+    """On no device a worker could be started, and on none it will be tried again."""
+
+    def __init__(self, why_not: str):
+        super().__init__(f"no worker could be started: {why_not}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,10 @@ class _State:
 
 
 def solve_all(work: Work, backend) -> str:
-    """Give every task without an ok record its turn, then those in doubt further ones; returns why tasks were left."""
+    """Give every task without an ok record its turn, then those in doubt further ones; returns why tasks were left.
+
+    NoWorker once every device is retired.
+    """
     state = _State(*scheduled(work, len(backend.names)))
     while True:
         left_s = work.budget.left_s(time.monotonic())
@@ -79,11 +88,11 @@ def solve_all(work: Work, backend) -> str:
                 _begin(work, state, backend, name, left_s)
         if not state.busy:
             if len(state.retired) == len(backend.names):
-                return f"{NO_WORKER}: {state.why_not}"
+                raise NoWorker(state.why_not)
             if state.schedule.has_turn(left_s):  # all devices that are left pause
                 time.sleep(POLL_S)
                 continue
-            why_not = f"; {NO_WORKER}: {state.why_not}" if state.why_not else ""
+            why_not = f"; {NoWorker(state.why_not)}" if state.why_not else ""
             left = state.schedule.unbegun()
             return f"the budget of {work.budget.seconds:g} s was used up{why_not}" if left else ""
         for name, outcome in backend.ended():

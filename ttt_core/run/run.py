@@ -21,7 +21,7 @@ from ttt_core.model.signals import caught_signals
 from ttt_core.run import backends, keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.devices import cpu_workers
-from ttt_core.run.dispatch import NO_WORKER, Work, solve_all
+from ttt_core.run.dispatch import NoWorker, Work, solve_all
 from ttt_core.run.environment import fingerprint, redact, versions
 from ttt_core.run.supervise import Limits
 
@@ -135,11 +135,14 @@ def _solved(work: Work, devices: str, setup: dict, run_dir: Path, bar: tqdm) -> 
     workers, has_stopped = cpu_workers(Path(setup["model"]), len(work.tasks)), lambda: bool(work.caught)
     with backends.opened(devices, setup, run_dir, has_stopped, bar.set_postfix_str, workers) as backend:
         try:
-            stopped = solve_all(work, backend)
+            return solve_all(work, backend)
+        except NoWorker as error:
+            stopped, is_gpu = str(error), backend.names[0].startswith("cuda")
         except Exception as error:  # whatever devices do: what is solved is kept, and the run ends as any other
             stopped = redact(f"the devices failed: {type(error).__name__}: {error}", os.environ)
             work.say(stopped)
-    if devices == "auto" and stopped.startswith(NO_WORKER) and backend.names[0].startswith("cuda"):
+            return stopped
+    if devices == "auto" and is_gpu:
         work.say(f"{stopped}; the run goes on with the CPU")
         return _solved(work, "cpu", setup, run_dir, bar)
     return stopped
