@@ -1,7 +1,7 @@
 """What a choice in pretraining is worth: small bases from nothing, trained for the same time, one choice changed in each.
 
     python tests/bench/ablate_base.py --data build/data --extra re_arc.json.gz --budget-s 900 --out build/bases \\
-        --tasks @tests/bench/small40.txt --hold-out @tests/bench/held_out40.txt --exclude 40853293 --arm NAME
+        --tasks @tests/bench/small40.txt --hold-out @tests/bench/held_out40.txt --exclude 40853293,caa06a1f --arm NAME
 
 One process trains and measures one arm on one thread, so that two may run side by side: `default`; `one-axis`, rotary
 positions over the raster alone; `in-context`, demonstrations in the sequence instead of a vector per task; `no-extra`, no

@@ -5,8 +5,8 @@ those of `--also`, another such folder, that neither `--without` nor `--unlike` 
 `--made` tasks whose rule is drawn here: one to three steps of RULES on the inputs or the outputs of the tasks of
 `--source` and their `--pairs`, a file in RE-ARC's layout (`--first`: number of the first draw, for others than last time's); and
 `--concepts` tasks of each concept in `concepts/`. `--more-pairs` is another file of pairs, of which no task is made. Generated pairs
-whose input stands in a challenge file of `--unlike` are left out, and no task is made of a pair whose input is a test input of the
-tasks of `--hold-out`, `id,id` or `@FILE` as for `pretrain`. Equal arguments write equal files.
+whose input stands, in any view, in a challenge file of `--unlike` are left out, and no task is made of a pair whose input is a test
+input of the tasks of `--hold-out`, `id,id` or `@FILE` as for `pretrain`. Equal arguments write equal files.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.bench.concepts import all_concepts, pairs_of
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.tasks import MAX_SIDE, MAX_TASKS, N_COLORS, read_challenges, read_ids, to_grid
 from ttt_core.errors import InputError, TTTError
-from ttt_core.model.sources import digest, read_extra, read_training_tasks
+from ttt_core.model.sources import look, read_extra, read_training_tasks, turns_of
 
 MADE_PAIRS = 12  # of each made task
 TRIES = 40  # source pairs looked at for them
@@ -696,14 +696,19 @@ def given_tasks(options, own, asked):
     return found
 
 
+def looks(pairs):
+    """What the leakage guard knows inputs by, in every view."""
+    return {look(seen.input) for pair in pairs for seen in turns_of(pair)}
+
+
 def sources_of(own, extra, held):
     """The pairs of each task that has enough to make tasks of; none whose input is a test input of the tasks `held`."""
     if unknown := sorted(held - own.keys()):
         raise InputError(f"--hold-out {unknown[0]}: not among the training tasks of --source; leave it out")
-    kept_out = {digest(p.input) for task_id in held for p in own[task_id].test}
+    kept_out = looks(p for task_id in held for p in own[task_id].test)
     every = ([*task.train, *task.test, *extra.get(task.id, ())] for task in own.values())
     fit = (
-        [p for p in pairs if p.input.size + p.output.size <= CELLS and digest(p.input) not in kept_out]
+        [p for p in pairs if p.input.size + p.output.size <= CELLS and look(p.input) not in kept_out]
         for pairs in every
     )
     return [pairs for pairs in fit if len(pairs) >= MADE_PAIRS]
@@ -765,10 +770,10 @@ def main(argv: list[str]) -> int:
     extra, more = (read_extra(path, own) if path else {} for path in (options.pairs, options.more_pairs))
     made, drawn = made_tasks(options.made, sources_of(own, extra, set(read_ids(options.hold_out))), options.first)
     ideas = concept_tasks(options.concepts)
-    seen = {digest(p.input) for task in asked for p in (*task.train, *task.test)}
+    seen = looks(p for task in asked for p in (*task.train, *task.test))
     generated = {task_id: as_raw((*extra.get(task_id, ()), *more.get(task_id, ()))) for task_id in own}
     generated = {
-        task_id: [pair for pair in pairs if digest(to_grid(pair["input"])) not in seen]
+        task_id: [pair for pair in pairs if look(to_grid(pair["input"])) not in seen]
         for task_id, pairs in (generated | made | ideas).items()
     }
     for task_id in [*made, *ideas]:

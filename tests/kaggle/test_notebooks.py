@@ -7,6 +7,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -92,12 +93,20 @@ def test_evaluate_scores_and_compares_with_the_oracle(data, tmp_path):
     assert text.count("image/png") >= 1
 
 
-def test_evaluate_refuses_a_model_that_has_learnt_a_task(data, tmp_path):
+def test_evaluate_counts_no_task_that_the_model_has_learnt(data, tmp_path):
     shape = GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("evaluation0",))
     GridLM(shape).save_pretrained(tmp_path / "leaky")
-    text = execute("evaluate", tmp_path, data=data, model=tmp_path / "leaky", run_dir=tmp_path / "run")
-    assert text.startswith("FAILED") and "leak: the base model has learnt task evaluation0" in text
+    common = {"model": tmp_path / "leaky", "run_dir": tmp_path / "run", "budget_s": 200, "settings": QUICK}
+    text = execute("evaluate", tmp_path, data=data, **common)
+    assert text.startswith("FAILED") and "has learnt all of these tasks" in text
     assert not (tmp_path / "run").exists()
+    for kind in ("challenges", "solutions"):
+        [(_, task)] = json.loads((data / f"arc-agi_evaluation_{kind}.json").read_text()).items()
+        write(tmp_path / f"arc-agi_evaluation_{kind}.json", {"evaluation0": task, "evaluation1": task})
+        shutil.copy(data / f"arc-agi_training_{kind}.json", tmp_path)
+    text = execute("evaluate", tmp_path, data=tmp_path, **common)
+    assert "FAILED" not in text and "left out of the score: evaluation0" in text and "the 1 tasks that count" in text
+    assert "/1, of 2 in the solutions file" in text and "| evaluation1 | 1 |" in text and "| evaluation0 |" not in text
 
 
 def test_inspect_task_draws_every_stage(data, tmp_path):

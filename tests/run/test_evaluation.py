@@ -60,7 +60,7 @@ def test_a_folder_without_a_run_is_an_error(tmp_path):
         evaluation.outcomes(tmp_path, {})
 
 
-def test_a_leak_by_id_or_by_content_is_told(tmp_path):
+def test_tasks_that_a_model_knows_are_told_with_what_taught_them(tmp_path):
     def edition(folder, evaluation_input):
         folder.mkdir()
         task = {"train": [PAIR], "test": [{"input": [[7, 7]]}]}
@@ -72,17 +72,15 @@ def test_a_leak_by_id_or_by_content_is_told(tmp_path):
 
     GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",))).save_pretrained(tmp_path / "model")
     clean, leaky = edition(tmp_path / "clean", [[3, 3]]), edition(tmp_path / "leaky", [[7, 7]])
-    assert evaluation.leak(tmp_path / "model", clean[1], clean[0]) == ""
-    assert "learnt task t, which shows what is asked by task e" in evaluation.leak(
-        tmp_path / "model", leaky[1], leaky[0]
-    )
-    assert evaluation.leak(tmp_path / "model", leaky[1]) == ""  # the naive twin: ids alone do not tell
+    assert evaluation.known_tasks(tmp_path / "model", clean[1], clean[0]) == {}
+    assert evaluation.known_tasks(tmp_path / "model", leaky[1], leaky[0]) == {"e": "t"}
+    assert evaluation.known_tasks(tmp_path / "model", leaky[1]) == {}  # the naive twin: ids alone do not tell
     later = GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("t",), learnt_ids=("e", "t"))
     GridLM(later).save_pretrained(tmp_path / "later")  # its base had e
-    assert "has learnt task e" in evaluation.leak(tmp_path / "later", clean[1], clean[0])
+    assert evaluation.known_tasks(tmp_path / "later", clean[1], clean[0]) == {"e": "e"}
     (clean[0] / "arc-agi_training_solutions.json").unlink()
     with pytest.raises(InputError, match=r"training_solutions\.json: cannot be read"):  # is no leak
-        evaluation.leak(tmp_path / "model", clean[1], clean[0])
+        evaluation.known_tasks(tmp_path / "model", clean[1], clean[0])
 
 
 def test_every_figure_draws(rows, tmp_path):

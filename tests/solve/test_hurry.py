@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.solve.tiny import a_query, a_task, flat, loaded, same
+from ttt_core.arc import augment
 from ttt_core.arc.augment import Augmentation, draw_views, task_rng
 from ttt_core.arc.encode import answer_ids
 from ttt_core.arc.grammar import Grammar, Prior
@@ -16,11 +17,13 @@ from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import AdaptConfig, Config, DecodeConfig, RescoreConfig
 from ttt_core.solve import clock as clock_module
 from ttt_core.solve import fit, levels, prefix
+from ttt_core.solve import rescore as rescore_module
 from ttt_core.solve import task as task_module
 from ttt_core.solve.adapt import adapted
 from ttt_core.solve.decode import decode, search
 from ttt_core.solve.rescore import score
 from ttt_core.solve.task import solve_task
+from ttt_core.solve.vote import rank
 
 GRAMMAR = Grammar(15, 10, 13, max_side=6)
 SIDE = np.zeros((6, 6), np.uint8)
@@ -115,6 +118,16 @@ def test_a_cpu_reads_few_views_at_once_and_keeps_what_it_has_read(monkeypatch):
     same([found[n] for n in range(6)], whole)
 
 
+def test_what_is_read_is_kept_as_far_as_there_is_room(monkeypatch):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, Augmentation(0))] * 8
+    each, kept, counts = len(queries[0].prefix), [], Counter()
+    monkeypatch.setattr(prefix, "CPU_READ", 2 * each)
+    for read in (8 * each, 4 * each, 4 * each):  # room for five, which four fill
+        assert sum(len(part) for part, _ in prefix.batches(model, queries, 5 * each, counts, kept=kept)) == 8
+        assert counts.pop("prefill") == read and sum(len(part) for part, _ in kept) == 4
+
+
 def test_a_view_whose_scoring_was_cut_scores_all_candidates_or_none(monkeypatch):
     model, task = loaded("grid"), a_task(np.random.default_rng(0), tests=1)
     config = Config(
@@ -196,6 +209,26 @@ def test_what_would_not_be_read_in_time_is_not_begun(slow):
     assert next(prefix.batches(model, queries, size, counts, deadline=29.0, last=31.0))[0] == [0]
 
 
+def test_where_little_time_is_left_fewer_are_read_at_once_instead_of_none(slow):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, Augmentation(0))] * 8
+    now, real = slow(prefix, "read", 0.0), prefix.read
+
+    def read(model, queries, counts):
+        now[0] += len(queries)  # a second each
+        return real(model, queries, counts)
+
+    prefix.read, whole = read, 8 * len(queries[0].prefix)
+    try:
+        for _ in range(3):
+            list(prefix.batches(model, queries, whole, Counter()))
+        began = now[0]
+        parts = [part for part, _ in prefix.batches(model, queries, whole, Counter(), deadline=began + 7.0)]
+    finally:
+        prefix.read = real
+    assert parts[0] == [0] and 1 < len(parts) and now[0] <= began + 7.0  # all eight would have taken longer
+
+
 def test_what_is_read_after_the_searchs_share_is_searched_where_there_is_no_answer_yet(slow):
     model, task = loaded("grid"), a_task(np.random.default_rng(0))
     slow(prefix, "read", 10.0)
@@ -225,6 +258,65 @@ def test_what_would_not_be_scored_in_time_is_not_begun_and_counted(slow):
     now, counts = slow(prefix, "verify", 10.0), Counter()
     scores = score(model, queries, answers, RescoreConfig(batch_tokens=1), 25.0, counts=counts)
     assert now[0] == 20.0 and counts["unscored"] == 8 - np.isfinite(scores).sum() > 0
+
+
+def test_scoring_that_the_clock_cuts_has_whole_views(slow, monkeypatch):
+    """A view counts once all its tries are scored, so those of one view come together where not all will be in time."""
+    model, task = loaded("grid"), a_task(np.random.default_rng(0))
+    queries = [a_query(model, task, view) for view in draw_views(task, 8, np.random.default_rng(0))]
+    answers = [[answer_ids(model.format.grammar, np.full((1 + i % 2,) * 2, i, np.uint8)) for i in range(6)]] * 8
+    monkeypatch.setattr(rescore_module, "TRIE_TOKENS", 8)
+    now, config, kept = slow(prefix, "verify", 1.0), RescoreConfig(batch_tokens=40), []
+    list(prefix.batches(model, queries, 10_000, Counter(), kept=kept))
+    began = now[0]
+    score(model, queries, answers, config, float("inf"), kept=kept)
+    deadline = now[0] + 0.5 * (now[0] - began)
+    scores = score(model, queries, answers, config, deadline, kept=kept)
+    whole = [np.isfinite(own).all() for own in scores]
+    assert 2 <= sum(whole) < 8 and sum(np.isfinite(own).any() for own in scores) <= sum(whole) + 2
+
+
+def test_the_pace_of_scoring_is_that_of_the_tokens_there_were(slow, monkeypatch):
+    model, task, told = loaded("grid"), a_task(np.random.default_rng(0)), []
+    query, real = a_query(model, task, Augmentation(0)), clock_module.timed
+    monkeypatch.setattr(rescore_module, "timed", lambda m, kind, n: (told.append((kind, n)), real(m, kind, n))[1])
+    answer = answer_ids(model.format.grammar, np.zeros((2, 2), np.uint8))
+    score(model, [query], [[answer]], RescoreConfig(), float("inf"))
+    assert [(kind, n <= len(answer)) for kind, n in told] == [("score", True)]
+
+
+def test_a_hopeless_answer_found_in_a_hurry_does_not_stand_alone(monkeypatch):
+    model, task = loaded("grid"), a_task(np.random.default_rng(0), tests=1)
+    config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=4, floor=0.9))
+    real, poor = task_module.search, answer_ids(model.format.grammar, np.array([[7]], np.uint8))
+
+    def search(model, queries, options, *args, **named):
+        return iter([(0, [(poor, -9.0)])]) if options.search == "dfs" else real(model, queries, options, *args, **named)
+
+    monkeypatch.setattr(task_module, "search", search)
+    [candidates] = solve_task(model, task, config, seed=0).candidates
+    assert {c.grid.tobytes() for c in candidates} > {bytes([7])} and len(candidates) > 2
+
+
+def test_of_what_the_clock_left_unscored_the_answer_of_most_views_comes_first(monkeypatch):
+    """Below the floor too, where every view knows its own greedy answer alone."""
+    model, views = loaded("grid"), 8
+    config = Config(adapt=AdaptConfig(method="none"), decode=DecodeConfig(views=views, floor=0.999))
+    grids = [np.array([[n]], np.uint8) for n in (1, 1, 1, 2, 3, 3, 4, 5)]
+
+    def search(model, queries, options, *args, **named):
+        if options.search == "dfs":
+            return iter(())
+        return iter([(i, [(answer_ids(model.format.grammar, grids[i]), -5.0 - i)]) for i in range(views)])
+
+    monkeypatch.setattr(task_module, "search", search)
+    monkeypatch.setattr(augment, "apply", lambda view, grid: grid)
+    monkeypatch.setattr(augment, "invert", lambda view, grid: grid)
+    told = []
+    task = Task("t", (Pair(np.ones((1, 2), np.uint8), grids[0]),), (Pair(np.ones((1, 2), np.uint8)),))
+    solve_task(model, task, config, seed=0, beat=lambda stage, so_far=(): told.extend(so_far))
+    ranked = rank(told[0].candidates[0], "sum_logprob")
+    assert [len(c.found_in) for c in ranked[:2]] == [3, 2] and ranked[0].grid == 1
 
 
 def test_a_step_that_would_not_end_in_time_is_not_begun(slow):

@@ -89,7 +89,7 @@ def pretrain(
         memory_told(out, config.batch_tokens),
     ):
         torch.manual_seed(config.seed)
-        net = make_net(corpus, config, base, guard, data, transductive).to(place.device)
+        net = make_net(corpus, config, base, guard, data, transductive, exclude).to(place.device)
         optimizers = make_optimizers(net, config, place)
         ema = {k: v.detach().float().clone() for k, v in net.state_dict().items()} if config.ema else None
         progress = {"step": 0, "epoch": 0, "batch": 0, "tokens": 0, "flop": 0.0, "seconds": 0.0}

@@ -4,6 +4,7 @@ Reads Kaggle-named files and RE-ARC-like extra pairs into a `Corpus`. Of a chall
 taken, whatever else stands in it. Not here: views (`corpus.py`), batches.
 """
 
+import collections
 import contextlib
 import gc
 import gzip
@@ -25,6 +26,7 @@ from ttt_core.model.corpus import Corpus, length
 
 COLOR_RULES = ("none", "free", "outputs_fixed", "all")
 MANY = 60  # ids that a command line is better spared
+TELLING_CELLS = 30  # of a grid that is the same puzzle in any view; smaller ones are often alike by chance
 EXTRA_LAYOUT = "give a JSON file {id: [pair, ...]}, or RE-ARC's folder of <id>.json files, each a list of pairs"
 
 
@@ -127,7 +129,7 @@ def refuse_leaks(
     if told := leaks({t.id for t in checked}, pairs, guard):
         stays = {t.id for t in shown} & in_data
         out, off = [t for t in told if t in tasks or t not in stays], [t for t in told if t in stays]
-        (source, asked), *others = told.items()
+        (source, (asked, *_)), *others = told.items()
         more, it = (f", and {len(others)} more like it", "them") if others else ("", "it")
         given = ",".join(out) if len(out) <= MANY else f"@FILE, where FILE holds {','.join(out)}"
         ways = [f"leave {it} out with --exclude {given}"] if out else []
@@ -225,21 +227,30 @@ def _extra_pair(path: Path, task_id: str, pair) -> Pair:
     return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
 
 
-def leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> dict[str, str]:
-    """Tasks of the material (ids; pairs of an id and a pair) that show what a task of the challenge file `guard` asks, each with such a task.
+def leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> dict[str, tuple[str, ...]]:
+    """Tasks of the material (ids; pairs of an id and a pair) that show what the challenge file `guard` asks, each with those of its tasks.
 
-    What may be shown is a task id, a pair or a test input.
+    What may be shown is a task id, a pair or a test input; grids of 30 cells and more in any view.
     """
-    read, asked = usable(guard, "cannot be read and are compared by id alone"), {}
+    read, asked = usable(guard, "cannot be read and are compared by id alone"), collections.defaultdict(set)
+    inputs = set()
     for task in read.tasks:
-        asked |= {digest(p.input, p.output): task.id for p in task.train} | {
-            digest(p.input): task.id for p in task.test
-        }
-    told = {task_id: task_id for task_id in read.n_test if task_id in ids}
+        for pair in (*task.train, *(Pair(p.input) for p in task.test)):  # whatever else the file holds
+            for seen in turns_of(pair):
+                inputs.add(look(seen.input))
+                asked[look(*(g for g in (seen.input, seen.output) if g is not None))].add(task.id)
+    told = {task_id: {task_id} for task_id in read.n_test if task_id in ids}
     for task_id, pair in pairs:
-        if found := asked.get(digest(pair.input)) or asked.get(digest(pair.input, pair.output)):
-            told.setdefault(task_id, found)
-    return told
+        if (shown := look(pair.input)) in inputs:
+            if found := asked.get(shown, set()) | asked.get(look(pair.input, pair.output), set()):
+                told.setdefault(task_id, set()).update(found)
+    return {task_id: tuple(sorted(found)) for task_id, found in told.items()}
+
+
+def base_leaks(base_ids: set[str], guard: Path, data: Path | None = None) -> dict[str, tuple[str, ...]]:
+    """Tasks that a base model knows and that show what `guard` asks, each with those of its tasks: by id or, of those in `data`, by content."""
+    known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
+    return leaks(base_ids, ((t.id, pair) for t in known for pair in (*t.train, *t.test)), guard)
 
 
 def refuse_base(
@@ -248,20 +259,39 @@ def refuse_base(
     transductive: bool,
     data: Path | None = None,
     learnt_ids: frozenset[str] = frozenset(),
+    exclude: frozenset[str] = frozenset(),
 ) -> None:
-    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use: by id or, of those in `data`, by content.
+    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use; see `base_leaks`.
 
-    learnt_ids: those of base_ids that it knows with their answers, which a transductive run is told.
+    learnt_ids: those of base_ids that it knows with their answers, which a transductive run is told. exclude: of what it
+    knows by these other tasks it is only warned.
     """
-    known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
-    told = leaks(base_ids, ((t.id, pair) for t in known for pair in (*t.train, *t.test)), guard)
-    for source, asked in told.items():
+    for source, asked in (known := base_leaks(base_ids, guard, data)).items():
         how = "learnt with its answers" if transductive and source in learnt_ids else "learnt"
-        shows = "" if source == asked else f"task {source}, which shows what is asked by "
-        more = f", and {len(told) - 1} more like it" if len(told) > 1 else ""
-        raise InputError(
-            f"leak: the base model has {how} {shows}task {asked} of {guard}{more}; start from another base"
-        )
+        shows = "" if source in asked else f"task {source}, which shows what is asked by "
+        told = f"the base model has {how} {shows}task {', '.join(asked)} of {guard}"
+        if source in asked or source not in exclude:
+            more = f", and {len(known) - 1} more like it" if len(known) > 1 else ""
+            way = "" if source in asked else f", or give --exclude {source} and never count {', '.join(asked)}"
+            raise InputError(f"leak: {told}{more}; start from another base{way}")
+        warnings.warn(f"{told}; no score of what is trained may count {', '.join(asked)}", stacklevel=4)
+
+
+def turns_of(pair: Pair) -> tuple[Pair, ...]:
+    """The pair under all eight dihedrals; one of less than TELLING_CELLS as it stands."""
+    views = [augment.Augmentation(dihedral) for dihedral in range(8 if pair.input.size >= TELLING_CELLS else 1)]
+    return tuple(augment.view(view, Task("", (pair,), ())).train[0] for view in views)
+
+
+def look(*grids: np.ndarray) -> bytes:
+    """A hash of grids, shapes included; where the first has TELLING_CELLS, the same whatever colours stand for each other."""
+    if grids[0].size < TELLING_CELLS:
+        return digest(*grids)
+    cells = np.concatenate([g.ravel() for g in grids])
+    first = np.zeros(N_COLORS, np.uint16)
+    first[cells[::-1]] = np.arange(len(cells))[::-1]  # the last one counts: where a colour stands first
+    parts = np.split(first[cells], np.cumsum([g.size for g in grids])[:-1])
+    return digest(*(part.reshape(g.shape) for part, g in zip(parts, grids, strict=True)))
 
 
 def digest(*grids: np.ndarray) -> bytes:

@@ -23,11 +23,13 @@ def make_net(
     guard: Path | None,
     data: Path | None = None,
     transductive: Path | None = None,
+    exclude: frozenset[str] = frozenset(),
 ) -> GridLM:
     """A fresh GridLM for the corpus's tasks, or the base with the vectors of the tasks it knows and its mean for others.
 
     data: where tasks that the base has learnt may be found, to be compared with those of `guard`; where that is
-    `transductive` itself, the base may have been shown any of its tasks, else those that the corpus shows.
+    `transductive` itself, the base may have been shown any of its tasks, else those that the corpus shows. exclude: tasks
+    by which it may know others' content, with a warning.
     """
     learnt, shown = set(corpus.task_ids) - corpus.shown, set(corpus.task_ids) & corpus.shown
     if base is None:
@@ -42,7 +44,7 @@ def make_net(
             allowed = set(read_challenges(guard).n_test) if is_own else corpus.shown
             seen = {*known, *start.config.shown_ids} - (set(start.config.shown_ids) & allowed)
             with_answers = frozenset(start.config.learnt_ids)
-            refuse_base(seen | with_answers, guard, bool(corpus.shown), data, with_answers)
+            refuse_base(seen | with_answers, guard, bool(corpus.shown), data, with_answers, exclude)
         learnt |= set(start.config.learnt_ids)
         shown |= set(start.config.shown_ids)
         shape = {name: getattr(start.config, name) for name in ("width", "layers", "heads", "hidden")}

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from ttt_core.arc import metric, submission
-from ttt_core.errors import InputError
 from ttt_core.run import receipt
 
 
@@ -109,24 +108,19 @@ def near_misses(rows: Sequence[Outcome], most: int = 6) -> list[Outcome]:
     return sorted(near, key=lambda row: -row.near)[:most]
 
 
-def leak(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> str:
-    """Why a score on `challenges` would not count for this model, or "": a task it has learnt, by id or by content.
+def known_tasks(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> dict[str, str]:
+    """Tasks of `challenges` that a score may not count for this model, each with the task that has taught it, itself or one that shows the same.
 
     Tasks that only a base of it has learnt count too. data: folder of the edition it was trained on; the training tasks
     that the model knows are compared pair by pair. InputError for a file that cannot be read.
     """
     from ttt_core.model.load import check_directory  # these import torch
-    from ttt_core.model.sources import refuse_base
+    from ttt_core.model.sources import base_leaks
 
     config = check_directory(Path(model))
     ids = {task for told in ("task_ids", "learnt_ids", "shown_ids") for task in config.get(told, ())}
-    try:
-        refuse_base(ids, Path(challenges), transductive=False, data=Path(data) if data else None)
-    except InputError as error:
-        if not str(error).startswith("leak:"):
-            raise
-        return str(error)
-    return ""
+    told = base_leaks(ids, Path(challenges), Path(data) if data else None)
+    return {task_id: source for source, asked in sorted(told.items()) for task_id in asked}
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ answers to the task.
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -44,6 +44,7 @@ def search(
     *,
     expected: Callable[[int], np.ndarray | None] = lambda i: None,
     first: int = 0,
+    only: Iterable[int] | None = None,
     kept: list | None = None,
     counts: Counter | None = None,
     last: float = -math.inf,
@@ -51,13 +52,13 @@ def search(
     """(query, its answers, most probable first), batch by batch.
 
     expected: token ids of the answer to expect of a query, asked when its batch begins; None: its `draft`, if it has one. It
-    changes the work, not the answers. first, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft",
+    changes the work, not the answers. first, only, kept: see `prefix.batches`. counts: gets the tokens of "prefill", "draft",
     "search", and "search_unshared", what the same search takes without a cache. last: until then the search goes
     on after the deadline for a first answer (both monotonic seconds).
     """
     counts = Counter() if counts is None else counts
     for part, prefixes in prefix.batches(
-        model, queries, config.batch_tokens, counts, first, kept, None, deadline, last
+        model, queries, config.batch_tokens, counts, first, kept, only, deadline, last
     ):
         if time.monotonic() >= (deadline if last is None else max(deadline, last)):
             return

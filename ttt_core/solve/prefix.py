@@ -22,7 +22,7 @@ from ttt_core.model.attention import is_before_ampere
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import cache
 from ttt_core.solve.cache import Place, TreeCache
-from ttt_core.solve.clock import fits, timed
+from ttt_core.solve.clock import fitting_size, timed
 from ttt_core.solve.feed import autocast, context_tokens
 from ttt_core.solve.trie import Trie
 
@@ -30,6 +30,7 @@ from ttt_core.solve.trie import Trie
 WHOLE, FEW = 0.25, 8
 # Tokens of prefixes read at once on a CPU, where more are no faster: so a short time is not spent on reading.
 CPU_READ = 4096
+READ_SHARE = 0.25  # of the time that is left, for one of these readings
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +99,8 @@ def batches(
 
     A query that leaves no room in the model's context is left out. only: these queries; None is all. first: this many
     leading queries make up batches of their own, which come first. kept: batches of these queries from an earlier call,
-    used instead of reading again; filled where all of them together fit `batch_tokens`. deadline: monotonic seconds, after
-    which nothing is read, nor what would not end by the later of it and `last`.
+    used instead of reading again; filled up to `batch_tokens`. deadline: monotonic seconds, after which nothing is read, nor
+    what would not end by the later of it and `last`; where it is near, fewer are read at once, in READ_SHARE of the time.
     """
     wanted = set(range(len(queries)) if only is None else only)
     for part, prefixes in kept or ():
@@ -107,21 +108,23 @@ def batches(
             yield [part[row] for row in rows], prefixes.take(rows)
             wanted -= set(part)
     wanted = sorted(i for i in wanted if len(queries[i].prefix) < context_tokens(model))
-    longest = max((len(queries[i].prefix) for i in wanted), default=0)
-    keep = kept is not None and longest * len(queries) <= batch_tokens
+    room = batch_tokens - sum(len(prefixes) * int(prefixes.lengths.max()) for _, prefixes in kept or ())
     at_once = min(batch_tokens, CPU_READ) if model.device.type == "cpu" else batch_tokens
     for is_first in (True, False):
         order = [i for i in wanted if (i < first) == is_first]
         while order and time.monotonic() < deadline:
             widest = np.maximum.accumulate([len(queries[i].prefix) for i in order])
             size = max(1, int((widest * np.arange(1, len(order) + 1) <= at_once).sum()))
-            if not fits(model, "read", size * int(widest[size - 1]), max(deadline, last)):
+            size = fitting_size(model, "read", widest, size, max(deadline, last), READ_SHARE)
+            if not size:
                 return
+            tokens = size * int(widest[size - 1])
             part, order = order[:size], order[size:]
-            with timed(model, "read", size * int(widest[size - 1])):
+            with timed(model, "read", tokens):
                 prefixes = read(model, [queries[i] for i in part], counts)
-            if keep:
+            if kept is not None and tokens <= room:
                 kept.append((part, prefixes))
+                room -= tokens
             yield part, prefixes
 
 

@@ -16,7 +16,7 @@ from ttt_core.arc.grammar import limits
 from ttt_core.config import RescoreConfig
 from ttt_core.model.load import LoadedModel
 from ttt_core.solve import prefix, trie
-from ttt_core.solve.clock import fits, timed
+from ttt_core.solve.clock import fits, fitting_size, timed
 from ttt_core.solve.prefix import Query
 
 TRIE_TOKENS = 512  # of one trie at most: larger ones share more beginnings, but attention grows with their square
@@ -77,16 +77,21 @@ def score(
             for run in trie.chunks(own, min(TRIE_TOKENS, config.batch_tokens)):
                 tree = trie.build([own[i] for i in run], model.format.grammar)
                 work.append((q, row, [fitting[q][i] for i in run], tree))
-        work.sort(key=lambda item: len(item[3]), reverse=True)
+        work.sort(key=lambda item: -len(item[3]))
+        if not fits(model, "score", sum(len(tree) for *_, tree in work), deadline):  # a view counts once it is whole
+            tallest = {q: len(tree) for q, *_, tree in reversed(work)}
+            work.sort(key=lambda item: (-tallest[item[0]], item[0]))
         while work and time.monotonic() < deadline:
-            longest = len(work[0][3])
-            size = config.batch_tokens // (int(prefixes.lengths.max()) + longest)
-            size = max(1, min(size, CPU_PASS // longest) if model.device.type == "cpu" else size)
-            if not fits(model, "score", size * longest, deadline):
+            widest, count = np.maximum.accumulate([len(tree) for *_, tree in work]), np.arange(1, len(work) + 1)
+            is_small = (int(prefixes.lengths.max()) + widest) * count <= config.batch_tokens
+            if model.device.type == "cpu":
+                is_small &= widest * count <= CPU_PASS
+            size = fitting_size(model, "score", widest, max(1, int(is_small.sum())), deadline)
+            if not size:
                 break
             now, work = work[:size], work[size:]
             rows, tries = np.array([row for _, row, _, _ in now]), [tree for *_, tree in now]
-            with timed(model, "score", size * longest):
+            with timed(model, "score", size * int(widest[size - 1])):
                 after = prefix.verify(model, prefixes, rows, tries)
             for (q, row, numbers, tree), logprobs in zip(now, after, strict=True):
                 for a, path in zip(numbers, tree.paths, strict=True):

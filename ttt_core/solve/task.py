@@ -197,33 +197,38 @@ def _decode(
 
     The first views are searched before the others, what they find is expected in the others. This ends by 0.6 of the time, or
     with the first answer after it. A test input for which no view has an answer above the floor gets every view's greedy
-    answer instead.
+    answer as well.
     """
-    grammar = model.format.grammar
     found: dict[tuple[int, int], Found] = {(place.task, place.index): {} for place in places}
     greedy = dataclasses.replace(config.decode, search="greedy")
+    floor = -math.inf if config.decode.search == "greedy" else math.log(config.decode.floor)
     last = share_of(deadline, 0.95)  # a lone answer needs no scoring
+    first = sum(place.numbers[0] < config.decode.draft_views for place in places)
+
+    def expected(i: int) -> np.ndarray | None:
+        best = _most_found(found[places[i].task, places[i].index])[:1]
+        return answer_ids(model.format.grammar, augment.apply(places[i].view, best[0][0])) if best else None
+
     for options, until in ((config.decode, share_of(deadline, 0.6)), (greedy, share_of(deadline, 0.8))):
-        asked = [i for i, place in enumerate(places) if not found[place.task, place.index]]
-
-        def expected(i: int, asked=asked) -> np.ndarray | None:
-            place = places[asked[i]]
-            best = _most_found(found[place.task, place.index])[:1]
-            return answer_ids(grammar, augment.apply(place.view, best[0][0])) if best else None
-
-        first = sum(places[i].numbers[0] < config.decode.draft_views for i in asked)
+        keys = {key for key, own in found.items() if not _has(own, floor)}
         answered = search(
-            model, [queries[i] for i in asked], options, until, expected=expected, first=first,
-            kept=kept if options is config.decode else None, counts=counts, last=last,
+            model, queries, options, until, expected=expected, first=first, kept=kept, counts=counts,
+            only=[i for i, place in enumerate(places) if (place.task, place.index) in keys],
+            last=-math.inf if all(found[key] for key in keys) else last,
         )  # fmt: skip
         for i, answers in answered:
-            place = places[asked[i]]
+            place = places[i]
             for ids, logprob in answers:
-                grid = np.ascontiguousarray(augment.invert(place.view, answer_grid(grammar, ids)))
+                grid = np.ascontiguousarray(augment.invert(place.view, answer_grid(model.format.grammar, ids)))
                 key = bytes(grid.shape) + grid.tobytes()
                 by_view = found[place.task, place.index].setdefault(key, (grid, {}))[1]
                 by_view.update(dict.fromkeys(place.numbers, logprob))
     return found
+
+
+def _has(found: Found, floor: float) -> bool:
+    """Whether a view has found an answer above the floor, nats."""
+    return any(max(by_view.values()) >= floor for _, by_view in found.values())
 
 
 def _rescored(
@@ -247,7 +252,8 @@ def _rescored(
     is_cut, cut = counts["unscored"] > 0, 0
     for place, values, own in zip(places, given, found_with, strict=True):
         if is_cut and np.isnan(values).any():  # a view scores all or none: what it did not find is below what it found
-            values, cut = np.where(np.isnan(own), np.nanmin([*own, np.log(config.decode.floor)]), own), cut + 1
+            floor, least = np.log(config.decode.floor), np.nanmin([*own, 0.0])
+            values, cut = np.where(np.isnan(own), floor + (least if least < floor else 0.0), own), cut + 1
         for number in place.numbers:
             if number < n_views:
                 scores[place.task, place.index][:, number] = values

@@ -50,7 +50,7 @@ SELECTORS: dict[str, Callable[[Sequence[Candidate]], list[float]]] = {
 
 
 def rank(candidates: Sequence[Candidate], selector: str, views: Sequence[str] = ()) -> list[Candidate]:
-    """Best first; equal scores by grid bytes, so that the order of discovery does not matter.
+    """Best first; of equal scores what more views have found, then by grid bytes, so that the order of discovery does not matter.
 
     views: names of the decoding views as a record has them, "d3 c0192837465", where their dihedrals may stand in another order.
     """
@@ -59,7 +59,7 @@ def rank(candidates: Sequence[Candidate], selector: str, views: Sequence[str] = 
     dihedrals = [_dihedral(view, number) for number, view in enumerate(views)]
     seen = [replace(c, found_in=tuple(dihedrals[v] for v in c.found_in)) for c in candidates] if views else candidates
     scores = SELECTORS[selector](seen)
-    keys = [(-s, c.grid.shape, c.grid.tobytes()) for s, c in zip(scores, candidates, strict=True)]
+    keys = [(-s, -len(c.found_in), c.grid.shape, c.grid.tobytes()) for s, c in zip(scores, candidates, strict=True)]
     return [candidates[i] for i in sorted(range(len(keys)), key=keys.__getitem__)]
 
 
