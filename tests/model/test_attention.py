@@ -41,12 +41,17 @@ def test_attention_and_its_gradient_are_those_of_the_fused_kernel(name, groups, 
     for size, value in {"BLOCK": 4, "ALIGNED": 4, "TOGETHER": together}.items():
         monkeypatch.setattr(blocks, size, value)
     assert len(blocks.parts(RUNS[name], torch.float32)) == (1 if together else len(RUNS[name]))
-    results, inputs = outcomes(name, groups, 8, (attention.attention, "cpu"), (attention.fused, "cpu"))
-    for ours, theirs in zip(*results, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5)
+    functions = [(blocks.BlockAttention.apply, "cpu"), (attention.fused, "cpu"), (attention.attention, "cpu")]
+    results, inputs = outcomes(name, groups, 8, *functions)
+    for size, value in {"BLOCK": 2, "WHOLE": 4}.items():  # long sequences ask in pieces
+        monkeypatch.setattr(attention, size, value)
+    assert sum(len(attention._pieces(run)) for run in RUNS[name]) > len(RUNS[name]) or name == "causal"
+    results += outcomes(name, groups, 8, (attention.fused, "cpu"))[0]
+    for ours, *others in zip(*results, strict=True):
+        assert all(torch.allclose(ours, other, atol=1e-5) for other in others)
     blind = tuple(Run(r.count, r.length, 0, r.first) for r in RUNS[name])
     if any(r.inputs > r.first for r in RUNS[name]):  # answers see all inputs either way
-        assert not torch.allclose(attention.attention(*inputs, blind, 0.3), results[1][0], atol=1e-3)
+        assert not torch.allclose(attention.fused(*inputs, blind, 0.3), results[1][0], atol=1e-3)
     blocks.parts.cache_clear()
 
 

@@ -1,6 +1,6 @@
 """Attention over packed rows: each sequence by itself, a grid pair's inputs in both directions, all else causally.
 
-By torch's kernels on a GPU, by plain products on a CPU (`blocks.py`). Not here: who calls it (`packing.py`, `rows.py`).
+By torch's kernels; on a CPU in bfloat16 by plain products (`blocks.py`). Not here: who calls it (`packing.py`, `rows.py`).
 
 Shapes: S tokens of a packed row, Q of them queries, H query heads, G key heads (H a multiple of G), d head dimension.
 """
@@ -15,6 +15,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ttt_core.model.blocks import BlockAttention
+
+WHOLE, BLOCK = (
+    400,
+    256,
+)  # tokens of a sequence whose queries ask at once; of a longer one's queries behind its inputs that do
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,11 @@ class Run:
 def attention(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) -> Tensor:
     """Attention within each of the sequences of `runs`: q (Q, H, d), k and v (S, G, d) give (Q, H, d).
 
-    On CUDA torch's variable-length kernel does it where it can, else its fused kernel run by run. On CPU plain products: in
-    bfloat16 the fused kernel of torch 2.13 takes 8.2 ms for 9 heads of 512 tokens on one core, these take 2.5 ms.
+    On CUDA torch's variable-length kernel does it where it can, else its fused kernel run by run, as on a CPU in float32. In
+    bfloat16 that takes a CPU 8.2 ms for 9 heads of 512 tokens on one core, plain products take 2.5 ms.
     """
     if not q.is_cuda:
-        return BlockAttention.apply(q, k, v, runs, scale)
+        return (fused if q.dtype == torch.float32 else BlockAttention.apply)(q, k, v, runs, scale)
     is_fit = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] <= 256 and q.shape[-1] % 8 == 0
     return varlen(q, k, v, runs, scale) if is_fit and has_varlen(q.device) else fused(q, k, v, runs, scale)
 
@@ -163,14 +168,33 @@ def fused(q: Tensor, k: Tensor, v: Tensor, runs: tuple[Run, ...], scale: float) 
 
     Key heads are repeated: before the Ampere generation the fused kernels know no groups, and without them all scores are held.
     """
-    k, v = (_repeated(x, q.shape[1]) for x in (k, v))
+    k, v = (_repeated(x.to(q.dtype), q.shape[1]) for x in (k, v))
     parts = []
     for run, rows, keys in _slices(runs):
-        heads = [x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys))]
-        mask = _allowed(run, q.device) if run.inputs or run.first else None
-        y = F.scaled_dot_product_attention(*heads, attn_mask=mask, is_causal=mask is None, scale=scale)
+        Q, K, V = (x[at].unflatten(0, (run.count, -1)).transpose(1, 2) for x, at in ((q, rows), (k, keys), (v, keys)))
+        ys = [
+            F.scaled_dot_product_attention(
+                Q[:, :, a - run.first : b - run.first], K[:, :, :seen], V[:, :, :seen],
+                attn_mask=mask_of(run.inputs, a, b, seen, q.device, q.dtype) if is_masked else None,
+                is_causal=not is_masked and not run.inputs, scale=scale,
+            )
+            for a, b, seen, is_masked in _pieces(run)
+        ]  # fmt: skip
+        y = ys[0] if len(ys) == 1 else torch.cat(ys, dim=2)
         parts.append(y.transpose(1, 2).flatten(0, 1))
     return torch.cat(parts)
+
+
+def _pieces(run: Run) -> list[tuple[int, int, int, bool]]:
+    """Which tokens of a run's sequences ask together: from one to another, how many keys are read, and whether some of these are hidden.
+
+    In a long sequence inputs ask by themselves, and what follows them in blocks: of what is masked no scores are made.
+    """
+    if run.length <= WHOLE or not (run.inputs or run.first):
+        return [(run.first, run.length, run.length, bool(run.inputs or run.first))]
+    starts = list(range(max(run.first, run.inputs), run.length - BLOCK // 2, BLOCK)) or [max(run.first, run.inputs)]
+    asking = [(run.first, run.inputs, run.inputs, False)] if run.first < run.inputs else []
+    return asking + [(a, b, b, True) for a, b in zip(starts, [*starts[1:], run.length], strict=True)]
 
 
 def _repeated(x: Tensor, heads: int) -> Tensor:
@@ -187,8 +211,9 @@ def _slices(runs):
         query, key = rows.stop, keys.stop
 
 
-def _allowed(run: Run, device) -> Tensor:
-    """bool (R, T): what each query of a sequence may attend to."""
-    allowed = torch.ones(run.length, run.length, dtype=torch.bool, device=device).tril()
-    allowed[: run.inputs, : run.inputs] = True
-    return allowed[run.first :]
+@functools.lru_cache(maxsize=16)
+def mask_of(inputs: int, a: int, b: int, seen: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(b - a, seen): added to the scores of the tokens a to b of a sequence, -inf where one may not attend; made once for all layers."""
+    query, key = torch.arange(a, b, device=device)[:, None], torch.arange(seen, device=device)
+    hidden = (key > query) & ((query >= inputs) | (key >= inputs))
+    return torch.zeros(b - a, seen, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from ttt_core.arc.encode import IGNORE, Sequence
 from ttt_core.config import AdaptConfig
 from ttt_core.model import host
+from ttt_core.model.attention import mask_of
 from ttt_core.model.blocks import parts
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import autocast
@@ -100,7 +101,8 @@ def _peak(net: nn.Module, dtype: torch.dtype, parameters, depth: int, tokens: in
     blocks = blocks_of(net)
     cut = list(blocks[depth:])
     batch, meter = _sample(net, tokens, device), Meter()
-    parts.cache_clear()  # masks that it keeps count too
+    for keeps_masks in (parts, mask_of):  # these count too
+        keeps_masks.cache_clear()
     try:
         del blocks[depth:]
         for parameter in parameters:
