@@ -30,8 +30,9 @@ from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import check_directory
 from ttt_core.run import environment, kaggle_client, kaggle_push
 from ttt_core.run.environment import fingerprint
-from ttt_core.run.kaggle_checks import MACHINES, SOURCES, find_faults, profile_faults, settings_of
+from ttt_core.run.kaggle_checks import MACHINES, SOURCES, attached, find_faults, settings_of
 from ttt_core.run.kaggle_push import STRAY_OF_MODELS
+from ttt_core.run.suited import suited
 
 ROOT = Path(__file__).resolve().parent
 NOTEBOOK = "notebooks/submission.py"
@@ -73,14 +74,14 @@ def main(
                 f"--model {model}: no such folder here, and no {SOURCES['model_sources'][1]}; give one of the two"
             )
         wanted = _template("kernel-metadata.json", owner)
-        is_elsewhere = model or values.get("model") or wanted["model_sources"] or wanted["dataset_sources"][1:]
+        is_elsewhere = model or values.get("model") or attached(wanted)
         if shipped or not is_elsewhere:  # what lies on Kaggle cannot be looked at from here
             require_preset(shipped or bundled(), profile)
         stage_dataset(out / "dataset", owner, [name for name in wheels.split(",") if name], shipped)
         changes = {"slug": slug, "competition": competition, "machine_shape": machine_shape}
         changes |= {"model": "" if shipped else model, "build": fingerprint(out / "dataset" / environment.MANIFEST)}
         stage_kernel(out / "kernel", owner, profile, **changes)
-        if faults := profile_faults(declared(ROOT / NOTEBOOK) | values) + find_faults(out) if check or send else []:
+        if faults := find_faults(out, declared(ROOT / NOTEBOOK) | values) if check or send else []:
             raise SystemExit("\n".join(faults))
         size = sum(file.stat().st_size for file in (out / "dataset").rglob("*") if file.is_file())
         told = " are fit to push" if check or send else ""
@@ -96,19 +97,13 @@ def main(
 
 
 def require_preset(model: Path, profile: Path):
-    """InputError where `model` would run with the bundled GridLM's settings, which no other kind of model bears.
-
-    ModelError where it cannot be loaded at all.
-    """
-    kind, values = check_directory(model).get("model_type"), read_profile(profile)
-    if settings_of(values).model.format not in ("auto", "grid") and kind == "gridlm":
-        raise InputError(
-            f"preset {values.get('preset')}: is for text models, {model} is a GridLM; write `preset: grid`"
-        )
-    if kind != "gridlm" and values.get("preset", "grid") == "grid":
-        raise InputError(
-            f"model {model}: is a {kind} and no GridLM; write its preset, such as `preset: marc`, into {profile}"
-        )
+    """InputError where the profile's preset is for another kind of model; ModelError where `model` cannot be loaded at all."""
+    check_directory(model)
+    values = read_profile(profile)
+    try:
+        suited(values.get("preset", "grid"), values.get("settings", "").split(), model)
+    except InputError as error:
+        raise InputError(f"{error}, in {profile}") from None
 
 
 def bundled() -> Path:
@@ -161,34 +156,46 @@ def stage_kernel(
     if machine_shape:
         metadata["machine_shape"] = machine_shape
     _write_json(folder / "kernel-metadata.json", metadata)
-    values = {"build": build, "need_model": bool(metadata["model_sources"])} | read_profile(profile)
-    nbformat.write(bake(ROOT / NOTEBOOK, values), folder / metadata["code_file"])
+    if not re.fullmatch(r"[\w.-]+\.ipynb", str(code := metadata.get("code_file"))):
+        raise InputError(f"kernel-metadata.json: code_file {code!r}: give a bare file name, such as submission.ipynb")
+    values = {"build": build, "need_model": bool(metadata.get("model_sources"))} | read_profile(profile)
+    nbformat.write(bake(ROOT / NOTEBOOK, values), folder / code)
 
 
 def read_profile(path: Path) -> dict:
-    """Notebook parameters of a YAML file; InputError unless it is a mapping of known names to values."""
+    """Notebook parameters of a YAML file; InputError unless it maps known names to values of the kinds declared."""
     try:
         values = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"profile {path}: cannot be read ({error}); give a YAML file of notebook parameters") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        told = " ".join(str(error).split())
+        raise InputError(f"profile {path}: cannot be read ({told}); give a YAML file of notebook parameters") from None
     if not isinstance(values, dict):
         raise InputError(f"profile {path}: holds {type(values).__name__}; give a YAML file of notebook parameters")
     known = declared(ROOT / NOTEBOOK)
     for name, value in values.items():
-        if name not in known:
-            told = f"unknown, the nearest is {nearest(str(name), known)}; known: {', '.join(known)}"
-            raise InputError(f"profile {path}: notebook parameter {name}: {told}")
-        if value is None:
-            raise InputError(f"profile {path}: {name} has no value; give one, '' for empty text, or leave it out")
+        if fault := _value_fault(name, value, known):
+            raise InputError(f"profile {path}: {fault}")
     return values
 
 
+def _value_fault(name, value, known: dict) -> str | None:
+    """Why a profile must not hold `name: value`, if so. known: the notebook's parameters and their own values."""
+    if name not in known:
+        told = f"unknown, the nearest is {nearest(str(name), known)}; known: {', '.join(known)}"
+        return f"notebook parameter {name}: {told}"
+    if value is None:
+        return f"{name} has no value; give one, '' for empty text, or leave it out"
+    if name == "build":
+        return f"build {value!r}: is set by build_submission.py, to the dataset's fingerprint; leave it out"
+    if environment.is_kind(name, value, kind := type(known[name]).__name__):
+        return None
+    remedy = "as one text in quotation marks" if kind == "str" else f"like {json.dumps(known[name])}, without any marks"
+    return f"{name} {value!r}: is {type(value).__name__} and no {kind}; write it {remedy}"
+
+
 def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
-    """The notebook of a jupytext source with `parameters` set; InputError for one that it does not declare."""
+    """The notebook of a jupytext source with `parameters` set, which it declares."""
     notebook = jupytext.read(source)
-    environment.check_parameters(
-        [_first_cell(source), "# Parameters\n" + "".join(f"{name} = {value!r}\n" for name, value in parameters.items())]
-    )
     with tempfile.TemporaryDirectory() as scratch:
         plain, baked = Path(scratch, "plain.ipynb"), Path(scratch, "baked.ipynb")
         jupytext.write(notebook, plain)
@@ -205,15 +212,20 @@ def bake(source: Path, parameters: dict) -> nbformat.NotebookNode:
 
 def declared(source: Path) -> dict:
     """The parameters that a notebook's jupytext source declares, and their values where nobody sets them."""
-    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(_first_cell(source)).body}
-
-
-def _first_cell(source: Path) -> str:
-    return next(cell.source for cell in jupytext.read(source).cells if "parameters" in cell.metadata.get("tags", []))
+    cells = jupytext.read(source).cells
+    first = next(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
+    return {node.target.id: ast.literal_eval(node.value) for node in ast.parse(first).body}
 
 
 def _template(path: str, owner: str) -> dict:
-    return json.loads((ROOT / path).read_text().replace(f'"{OWNER}/', f'"{owner}/'))
+    """The object in a metadata file of this repository; InputError where it holds none."""
+    try:
+        content = json.loads((ROOT / path).read_text().replace(f'"{OWNER}/', f'"{owner}/'))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{ROOT / path}: cannot be read ({error}); mend it") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{ROOT / path}: holds {type(content).__name__}; write an object of fields, such as id, title")
+    return content
 
 
 def _write_json(path: Path, value: dict):

@@ -42,12 +42,12 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would l
 
 from IPython.display import Markdown, display
 
-from ttt_core import config
 from ttt_core.arc import draw, metric, submission, tasks as puzzle
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.access import resolve
 from ttt_core.run import environment, evaluation, figures
 from ttt_core.run.run import run
+from ttt_core.run.suited import suited
 
 environment.check_parameters(In)
 
@@ -63,11 +63,12 @@ if not Path(challenges).is_file():
 base = resolve(model)
 chosen = {task.id: task for task in puzzle.select_tasks(puzzle.read_challenges(challenges), str(tasks) or None)}
 known = evaluation.known_tasks(base.path, challenges, data)
-for task_id in known.keys() & chosen.keys():
+for task_id in (known or {}).keys() & chosen.keys():
     print(f"left out of the score: {task_id}, which {base.path} has learnt by task {known[task_id]}")
-counted = [task_id for task_id in chosen if task_id not in known]
+counted = [task_id for task_id in chosen if task_id not in (known or {})]
 assert counted, f"leak: {base.path} has learnt all of these tasks; evaluate another model, or on other tasks"
-print(f"no leak: {base.path} has learnt none of the {len(counted)} tasks that count")
+leak = "no leak" if known is not None else "leaks unknown, for a text model does not say what it has learnt"
+print(f"{leak}: {len(counted)} tasks of {challenges} count")
 
 # %% [markdown]
 # ## The run
@@ -77,7 +78,7 @@ summary = run(
     challenges,
     base.path,
     run_dir,
-    config=config.preset(preset, settings.split()),
+    config=suited(preset, settings.split(), base.path)[0],
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,

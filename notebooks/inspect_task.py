@@ -43,12 +43,12 @@ os.chdir(next(path for path in (Path("."), Path("..")) if (path / "ttt_core").is
 sys.path.insert(0, os.getcwd())
 warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm would like ipywidgets
 
-from ttt_core import config
 from ttt_core.arc import augment, draw, metric, submission, tasks as puzzle
 from ttt_core.arc.editions import write_edition
 from ttt_core.model.access import resolve
 from ttt_core.model.load import load_model
 from ttt_core.run import environment, figures
+from ttt_core.run.suited import suited
 from ttt_core.solve.adapt import adapted
 from ttt_core.solve.task import share_of, solve_task
 
@@ -60,13 +60,14 @@ if not challenges:
     if not all(Path(file).is_file() for file in files):
         write_edition(edition, f"build/{edition}")
     challenges, solutions = files[0], solutions or files[1]
-options = config.preset(preset, settings.split())
+base = resolve(model)
+options, _ = suited(preset, settings.split(), base.path)
 puzzled, *others = puzzle.select_tasks(puzzle.read_challenges(challenges), str(task) or "1")
 assert not others, f"task {task}: names {1 + len(others)} tasks; give the id of one"
 assert 1 <= test <= len(puzzled.test), f"test {test}: {puzzled.id} has {len(puzzled.test)} test inputs, from 1 on"
 truths = metric.read_solutions(solutions).get(puzzled.id) if solutions else None
 chosen = None if options.model.format == "auto" else options.model.format
-loaded = load_model(resolve(model).path, dtype=options.model.dtype, format=chosen)
+loaded = load_model(base.path, dtype=options.model.dtype, format=chosen)
 print(f"{puzzled.id}: {len(puzzled.train)} demonstrations, {len(puzzled.test)} test inputs; {loaded.format.name}")
 
 # %% [markdown]

@@ -78,21 +78,23 @@ devices = better or devices
 
 # %%
 # Adapt, search, score and vote, task by task.
-from ttt_core import config
 from ttt_core.model.access import resolve
+from ttt_core.run.suited import suited
 
 base = resolve(model or str(environment.find_model(inputs, library, need_model and rehearsal)))
+options, told = suited(preset, settings.split(), base.path, strict=rehearsal or where != "kaggle")
+print(told)
 summary = run(
     challenges,
     base.path,
     run_dir,
-    config=config.preset(preset, settings.split()),
+    config=options,
     budget_s=budget_s,
     tasks=str(tasks) or None,
     seed=seed,
     devices=devices,
     started=started,
-    model_note=base.note,
+    model_note=told,
 )
 counts = f"{summary.ok} ok, {summary.failed} failed, {summary.skipped} skipped"
 print(f"{counts} in {summary.seconds:.0f} s", summary.stopped)

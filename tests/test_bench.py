@@ -64,6 +64,14 @@ def test_ablate_goes_on_where_it_was_stopped(tmp_path, run_here, capsys):
     rows = [dict(part.split(" ", 1) for part in line.split("  ")) for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [row["arm"] for row in rows] == ["few", "none"] and rows[0]["tasks"] == "2"
     assert float(rows[0]["nats_per_token"]) != float(rows[1]["nats_per_token"])
+    with open(tmp_path / "lines", "a") as torn:
+        torn.write('{"task": "66e6')
+    run_here("ablate", *options, "--tasks", "66e6c45b")  # nothing is measured anew, nothing else is shown
+    assert capsys.readouterr().out.count("  tasks 1  ") == 2
+    assert len((tmp_path / "lines").read_text().splitlines()) == 4
+    for arm, told in (("few=", "two have the same name"), ("more=second.passes=1", "all make one pass")):
+        with pytest.raises(SystemExit, match=told):
+            run_here("ablate", *options, "--arm", arm, "--tasks", "66e6c45b")
     other = [str(part).replace("adapt.steps=2", "adapt.steps=3") for part in options]
     with pytest.raises(SystemExit, match="arm few was measured with other settings"):
         run_here("ablate", *other, "--tasks", "00576224")

@@ -1,7 +1,8 @@
 """The command line: `python -m ttt_core data | pretrain | solve | score | doctor | report | reselect`.
 
-Exit code 0: the command did its work; for `solve`, a valid submission stands, whatever was solved. Exit code 2: a bad
-argument or file, told in one line on stderr that names it and the remedy. Only argument handling lives here.
+Exit code 0: the command did its work; for `solve`, a valid submission stands, whatever was solved. 1: `doctor` found a
+fault. 2: a bad argument or file, told in one line on stderr that names it and the remedy. 130: Ctrl-C, before `solve` has
+written a file. Only argument handling lives here.
 """
 
 import os
@@ -114,7 +115,7 @@ def solve(
     preset: Annotated[str, typer.Option(help="settings to start from")] = "grid",
     set_: Annotated[list[str] | None, typer.Option("--set", help="change one: adapt.rank=64; repeatable")] = None,
     seed: int = 0,
-    devices: Annotated[str, typer.Option(help="auto, cpu, cpu:2, cuda:0,1 or ray://HOST:PORT")] = "auto",
+    devices: Annotated[str, typer.Option(help="auto, cpu, cpu:2, cuda, cuda:0,1 or ray://HOST:PORT")] = "auto",
     fallback: Annotated[bool, typer.Option("--fallback", help="the bundled base where MODEL cannot be had")] = False,
 ):
     """Solve tasks within a budget; leaves a valid OUT/submission.json in any case."""
@@ -123,16 +124,18 @@ def solve(
     from ttt_core.model.access import resolve
     from ttt_core.model.signals import leaving_on_signals
     from ttt_core.run.run import run, write_fallback
+    from ttt_core.run.suited import suited
 
-    options = config.preset(preset, set_ or ())
-    with leaving_on_signals():
+    config.preset(preset, set_ or ())  # for an error before anything is written
+    with leaving_on_signals((out / "submission.json").exists):
         write_fallback(challenges, out)  # before a download that may take long
         access = resolve(model, fallback=fallback)
-    if access.note:
-        print(access.note, file=sys.stderr)
+    options, told = suited(preset, set_ or (), access.path, strict=not access.note)
+    if note := "; ".join(filter(None, (access.note, told))):
+        print(note, file=sys.stderr)
     summary = run(
         challenges, access.path, out, config=options, budget_s=budget_s, tasks=tasks, seed=seed, devices=devices,
-        started=started, model_note=access.note,
+        started=started, model_note=note,
     )  # fmt: skip
     if summary.stopped:
         print(f"left early: {summary.stopped}", file=sys.stderr)
@@ -156,7 +159,11 @@ def score(
     else:
         ids, told = _of_run(submission.parent)
         if ids is not None and (unknown := len(ids) - len(known := [task_id for task_id in ids if task_id in truths])):
-            ids, told = known or ids, f"{told} but {unknown} that {solutions.name} does not know"
+            if not known:
+                raise InputError(
+                    f"solutions {solutions}: hold none of the tasks of {submission.parent}; give those of its edition"
+                )
+            ids, told = known, f"{told} but {unknown} that {solutions.name} does not know"
     if ids is not None:
         print(f"scored on {told}; the solutions file holds {len(truths)} tasks")
     print(metric.format_score(metric.score(answers, truths, ids)))

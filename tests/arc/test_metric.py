@@ -47,6 +47,11 @@ def test_placeholders_of_a_task_that_could_not_be_read_are_unsolved_whatever_the
         score(perfect() | {"two": [answer([[0, 0], [0, 0]])]}, SOLUTIONS)
 
 
+def test_placeholders_of_a_task_that_was_not_reached_do_not_hide_a_wrong_solutions_file():
+    with pytest.raises(InputError, match="task one has 2 answers, the solution 1 outputs"):
+        score(perfect() | {"one": [answer([[0, 0], [0, 0]], [[0, 0], [0, 0]])] * 2}, SOLUTIONS)
+
+
 def test_second_attempt_counts_and_both_right_count_once():
     submission = {"one": [answer(WRONG, [[1, 2]])], "two": [answer([[3]], [[3]]), answer(WRONG)]}
     assert score(submission, SOLUTIONS, ["one", "two"]).outputs_solved == 2

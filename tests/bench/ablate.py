@@ -31,6 +31,7 @@ from ttt_core.config import Config, preset, to_dict
 from ttt_core.errors import InputError, TTTError
 from ttt_core.model.load import LoadedModel, load_model
 from ttt_core.model.speed import keep_memory
+from ttt_core.run.store import write_atomic
 from ttt_core.solve.prefix import Query
 from ttt_core.solve.rescore import rescore
 from ttt_core.solve.task import adapted_to, answer_tasks
@@ -128,13 +129,21 @@ def compare(options: argparse.Namespace) -> None:
     """Measure what the file lacks, and print a row an arm."""
     keep_memory()
     arms = {name: preset(options.preset, told.split()) for name, _, told in (a.partition("=") for a in options.arm)}
+    if len(arms) < len(options.arm):
+        raise InputError(f"--arm {', '.join(options.arm)}: two have the same name; give each its own")
+    if len({arm.second for arm in arms.values()}) > 1:
+        raise InputError("arms differ in second.*, but all make one pass; compare further passes by runs of `solve`")
     if len({arm.model for arm in arms.values()}) > 1:
         raise InputError("arms differ in model.*: the model is loaded once for all; run them one after the other")
     given = next(iter(arms.values())).model
     model = load_model(options.model, dtype=given.dtype, format=None if given.format == "auto" else given.format)
     tasks = select_tasks(read_challenges(options.data / f"arc-agi_{options.split}_challenges.json"), options.tasks)
     truths = metric.read_solutions(options.data / f"arc-agi_{options.split}_solutions.json")
-    lines = [json.loads(line) for line in options.json.read_text().splitlines()] if options.json.exists() else []
+    written = options.json.read_bytes() if options.json.exists() else b""
+    whole, _, torn = written.rpartition(b"\n")
+    if torn:  # by a kill
+        write_atomic(options.json, whole + b"\n" if whole else b"")
+    lines = [json.loads(line) for line in whole.splitlines()]
     made_by = {arm: _digest(config, options.seed, model) for arm, config in arms.items()}
     for line in lines:
         if made_by.get(line["arm"], line.get("made_by")) != line.get("made_by"):
@@ -149,7 +158,8 @@ def compare(options: argparse.Namespace) -> None:
                     lines.append({"task": task.id, "arm": arm, "made_by": made_by[arm], **measured})
                     out.write(json.dumps(lines[-1]) + "\n")
                 out.flush()
-    for row in table(lines, list(arms)):
+    chosen = {task.id for task in tasks}
+    for row in table([line for line in lines if line["task"] in chosen], list(arms)):
         print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
 
 

@@ -94,8 +94,15 @@ def test_a_rehearsal_without_a_usable_gpu_fails_loudly_with_the_fallback_in_plac
 def test_a_rehearsal_that_solves_nothing_fails_and_says_why(tmp_path, dataset):
     ran = execute(tmp_path, dataset, "flat", False, preset="nvarc")  # for other models
     told = (tmp_path / "done.ipynb").read_text()
-    assert ran.returncode != 0 and "format qwen-chat does not go with a gridlm model" in told
+    assert ran.returncode != 0 and "preset nvarc: is for text models" in told and "take preset grid" in told
     assert solved(tmp_path) == 0
+
+
+def test_a_rerun_whose_model_is_missing_has_the_bundled_one_with_its_own_settings(tmp_path, dataset):
+    ran = execute(tmp_path, dataset, "flat", True, preset="nvarc", budget_s=30.0)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    told = json.loads((tmp_path / "working/run.json").read_text())
+    assert "take preset grid, which is done" in told["model_note"] and told["counts"]["ok"] > 0
 
 
 def test_a_damaged_dataset_is_named_in_a_rehearsal(tmp_path, dataset):

@@ -105,7 +105,7 @@ def test_evaluate_counts_no_task_that_the_model_has_learnt(data, tmp_path):
         write(tmp_path / f"arc-agi_evaluation_{kind}.json", {"evaluation0": task, "evaluation1": task})
         shutil.copy(data / f"arc-agi_training_{kind}.json", tmp_path)
     text = execute("evaluate", tmp_path, data=tmp_path, **common)
-    assert "FAILED" not in text and "left out of the score: evaluation0" in text and "the 1 tasks that count" in text
+    assert "FAILED" not in text and "left out of the score: evaluation0" in text and "no leak: 1 tasks" in text
     assert "/1, of 2 in the solutions file" in text and "| evaluation1 | 1 |" in text and "| evaluation0 |" not in text
 
 
@@ -176,17 +176,22 @@ def test_parameters_are_checked_by_what_the_cells_declare():
         environment.check_parameters([declared, "# Parameters\nsede = 3\n"])
 
 
-@pytest.mark.parametrize("value", ["576224", "2.0818e+20", "float('inf')", "None"])
-def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_is_not(value):
-    declared = "tasks: str = ''"
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tasks", "576224"), ("tasks", "2.0818e+20"), ("tasks", "float('inf')"), ("tasks", "None"), ("preset", "3")],
+)
+def test_an_id_that_papermill_makes_a_number_of_is_refused_and_a_count_of_tasks_is_not(name, value):
+    declared = "tasks: str = ''\npreset: str = ''"
     environment.check_parameters([declared, "# Parameters\ntasks = 10\n"])
     with pytest.raises(
-        InputError, match=r"tasks: .* is no str; papermill's -p makes numbers of some ids: give it with -r"
+        InputError, match=rf"{name}: .* is no str; papermill's -p makes numbers of some ids: give it with -r"
     ):
-        environment.check_parameters([declared, f"# Parameters\ntasks = {value}\n"])
+        environment.check_parameters([declared, f"# Parameters\n{name} = {value}\n"])
 
 
-@pytest.mark.parametrize(("kind", "value"), [("int", "'5'"), ("float", "'1e3'"), ("bool", "'yes'"), ("int", "1.5")])
+@pytest.mark.parametrize(
+    ("kind", "value"), [("int", "'5'"), ("float", "'1e3'"), ("bool", "'yes'"), ("int", "1.5"), ("int", "True")]
+)
 def test_a_parameter_of_another_kind_is_refused(kind, value):
     with pytest.raises(InputError, match=f"n: {value} is no {kind}; see the first cell"):
         environment.check_parameters([f"n: {kind} = 0", f"# Parameters\nn = {value}\n"])

@@ -26,7 +26,15 @@ FILES = {
     "code.py": b"raise SystemExit",
     "old.bin": b"\x80",
 }
-REPOS = {"open/model": "", "closed/model": TOKEN, "open/pickled": ""}  # id to the token it wants
+OTHERS = ["consolidated.safetensors", "original/model.safetensors", "checkpoint-100/trainer_state.json"]
+FILES |= dict.fromkeys(OTHERS, b"{}")
+HELD = {  # by repositories that hold no model
+    "open/pickled": ["config.json", "old.bin"],
+    "open/adapter": ["adapter_config.json", "adapter_model.safetensors", "tokenizer.json"],
+    "open/folder": ["README.md", "model/config.json", "model/model.safetensors"],
+    "open/consolidated": ["config.json", "consolidated.safetensors"],
+}
+REPOS = {"open/model": "", "closed/model": TOKEN, **dict.fromkeys(HELD, "")}  # id to the token it wants
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -50,11 +58,13 @@ class Hub(BaseHTTPRequestHandler):
         opened = not REPOS[repo] or given == REPOS[repo]
         if path.endswith("/auth-check"):
             return self.send(200, b"{}") if opened else self.refuse(403, "GatedRepo")
-        names = [n for n in FILES if n != "model.safetensors"] if repo == "open/pickled" else list(FILES)
+        names = HELD.get(repo, list(FILES))
         if "/resolve/" in path:
-            return self.file(FILES[path.rsplit("/", 1)[1]]) if opened else self.refuse(403, "GatedRepo")
+            name = path.split("/resolve/")[1].split("/", 1)[1]
+            return self.file(FILES.get(name, b"{}")) if opened else self.refuse(403, "GatedRepo")
         if "/tree/" in path:
-            tree = [{"type": "file", "path": n, "size": len(FILES[n]), "oid": self.etag(FILES[n])} for n in names]
+            given = [(name, FILES.get(name, b"{}")) for name in names]
+            tree = [{"type": "file", "path": n, "size": len(held), "oid": self.etag(held)} for n, held in given]
             return self.send(200, json.dumps(tree).encode())
         info = {
             "id": repo,
@@ -145,10 +155,11 @@ def ask(hub, tmp_path, model, *, offline="0", port=None, fallback=False, call=RE
     return ran.stdout.strip(), ran.stderr.strip()
 
 
-def test_a_public_model_comes_whole_and_without_code_or_pickles_and_then_offline(hub, tmp_path):
+def test_a_public_model_comes_whole_and_without_code_pickles_or_second_copies_and_then_offline(hub, tmp_path):
     path, _ = ask(hub, tmp_path, "open/model")
     assert (Path(path) / "model.safetensors").read_bytes() == WEIGHTS
     assert {file.name for file in Path(path).iterdir()} == {"config.json", "model.safetensors"}
+    assert not any(name in asked for name in OTHERS for asked, _, _ in hub.seen)
     assert all(token == "" for _, token, _ in hub.seen)
     before = len(hub.seen)
     assert ask(hub, tmp_path, "open/model", offline="1")[0] == path and len(hub.seen) == before
@@ -253,6 +264,9 @@ def test_what_a_broken_download_left_is_no_model(hub, tmp_path):
     [
         ("no/where", {}, "no such folder here, and no such repository"),
         ("open/pickled", {}, "no safetensors weights"),
+        ("open/adapter", {}, "is a PEFT adapter"),
+        ("open/folder", {}, "no safetensors weights beside a config.json at its top"),
+        ("open/consolidated", {}, "no safetensors weights"),
         ("open/model", {"offline": "1"}, "not in the hub's cache"),
         ("open/model", {"port": 1}, "out of reach"),
         ("not a model", {}, "is not a folder"),
@@ -261,6 +275,7 @@ def test_what_a_broken_download_left_is_no_model(hub, tmp_path):
 def test_what_cannot_be_had_is_named_with_a_remedy(hub, tmp_path, model, options, message):
     path, told = ask(hub, tmp_path, model, **options)
     assert path == "" and message in told and ";" in told
+    assert not any("/resolve/" in asked for asked, _, _ in hub.seen)
 
 
 def test_the_fallback_is_the_bundled_base_and_says_so(hub, tmp_path):

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PhiConfig
+from transformers import AutoModelForCausalLM, Gemma4TextConfig, GPT2Config, LlamaConfig, PhiConfig
 
 from ttt_core.arc.encode import format_named
 from ttt_core.errors import InputError, ModelError
@@ -105,6 +105,17 @@ def test_head_bias_is_cut_too(tmp_path):
     assert_trimmed_equals_full(tmp_path, full, expected_ids(tokenizer, "<eot>"))
 
 
+@pytest.mark.parametrize("rows", [257, 250])  # Gemma 3n's has fewer than the vocabulary
+def test_a_second_table_of_tokens_is_refused_and_one_of_as_many_positions_is_not(rows, tmp_path):
+    tokenizer = bytes_tokenizer()
+    assert_trimmed_equals_full(tmp_path, gpt2(tmp_path, tokenizer, n_positions=257), expected_ids(tokenizer, "<eot>"))
+    special = dict(bos_token_id=0, eos_token_id=0, pad_token_id=None, layer_types=["full_attention"] * 2)
+    sizes = LLAMA | dict(num_key_value_heads=2, head_dim=8, global_head_dim=8, num_kv_shared_layers=0, vocab_size=257)
+    per_layer = dict(vocab_size_per_layer_input=rows, hidden_size_per_layer_input=8)
+    saved(tmp_path / "gemma", Gemma4TextConfig(**sizes, **special, **per_layer), tokenizer)
+    refuses(tmp_path / "gemma", f"embed_tokens_per_layer, a second table of {rows} tokens, cannot be cut .*; take a")
+
+
 def test_tokenizers_that_put_a_space_before_a_text(tmp_path):
     tokenizer = sentencepiece_tokenizer()
     full = saved(tmp_path, LlamaConfig(**LLAMA, vocab_size=273), tokenizer)
@@ -146,6 +157,8 @@ def test_shards_load_and_all_count_in_the_hash(tmp_path):
     assert len(shards) > 1
     many = load_model(tmp_path / "many", device="cpu", dtype="float32")
     assert many.sha256 == hashlib.sha256(b"".join(s.read_bytes() for s in shards)).hexdigest()
+    (tmp_path / "many/consolidated.safetensors").write_bytes(shards[0].read_bytes())  # Mistral's, not loaded
+    assert load.sha256_of_weights(tmp_path / "many") == many.sha256
     ids = torch.arange(15)[None]
     assert torch.equal(many.net(input_ids=ids).logits, full(input_ids=ids).logits)
     shards[0].unlink()
@@ -242,6 +255,15 @@ def test_remote_code_is_refused(name, tmp_path):
     gpt2(tmp_path, bytes_tokenizer())
     edit(tmp_path, name, auto_map={"AutoModelForCausalLM": "evil.Model"})
     refuses(tmp_path, f"{name} has auto_map")
+
+
+@pytest.mark.parametrize("method", ["bitnet", "fp8"])
+@pytest.mark.parametrize("part", [None, "text_config"])
+def test_quantised_weights_are_refused(method, part, tmp_path):
+    gpt2(tmp_path, vocab_size=15)
+    quantised = {"quantization_config": {"quant_method": method}}
+    edit(tmp_path, **{part: quantised} if part else quantised)
+    refuses(tmp_path, rf"is quantised \({method}\); give a checkpoint")
 
 
 def test_directories_that_hold_no_model(tmp_path):

@@ -3,6 +3,8 @@
 import functools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from ttt_core.__main__ import main
+from ttt_core.config import preset
 from ttt_core.run import run as run_module
+from ttt_core.run.suited import suited
 
 ROOT = Path(__file__).parents[2]
 STANDIN = """
@@ -98,6 +102,48 @@ cli.sys.exit(cli.main("solve challenges.json --model some/model --out out --budg
     environ = {**os.environ, "PYTHONPATH": f"{place}:{ROOT}"}
     assert subprocess.run([sys.executable, "-c", code], cwd=place, env=environ, check=False).returncode == 0
     assert len(json.loads((place / "out" / "submission.json").read_text())) == 3
+
+
+def test_settings_and_model_go_together(place, capfd):
+    """A stand-in for what cannot be had is solved with by its own settings, and this is told."""
+    (place / "model/config.json").write_text('{"model_type": "llama"}')
+    assert main(SOLVE.split()) == 2
+    assert "model model: is a llama and no GridLM; take its preset, such as marc" in capfd.readouterr().err
+    assert main(f"{SOLVE} --preset marc".split()) == 0
+    (place / "model/config.json").write_text('{"model_type": "gridlm"}')
+    shutil.rmtree(place / "out")
+    assert main(f"{SOLVE} --preset nvarc".split()) == 2
+    assert "preset nvarc: is for text models, model is a GridLM; take preset grid" in capfd.readouterr().err
+    options, told = suited("nvarc", ["adapt.rank=64"], Path("model"), strict=False)
+    assert options == preset("grid") and told.endswith("take preset grid, which is done")
+
+
+def test_where_a_model_cannot_be_had_the_bundled_one_has_its_own_settings(place, capfd, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    line = SOLVE.replace("--model model", "--model nobody/nothing-here")
+    assert main(f"{line} --fallback --preset nvarc --set adapt.rank=64".split()) == 0
+    told = json.loads((place / "out/run.json").read_text())
+    assert "fallback to the bundled base" in told["model_note"] and "take preset grid" in told["model_note"]
+    assert told["identity"]["config.model.format"] == "auto" and told["counts"]["ok"] == 2
+
+
+def test_ctrl_c_before_there_is_a_file_is_no_success(place, monkeypatch):
+    monkeypatch.setattr(run_module, "write_fallback", lambda *_: signal.raise_signal(signal.SIGINT))
+    for code in (130, 0):
+        with pytest.raises(SystemExit) as left:
+            main(SOLVE.split())
+        assert left.value.code == code
+        (place / "out").mkdir(exist_ok=True)
+        (place / "out/submission.json").write_text("{}")
+
+
+def test_solutions_of_another_edition_are_one_error(place, capfd):
+    main(SOLVE.split())
+    (place / "other.json").write_text(json.dumps({"z": [[[1]]]}))
+    capfd.readouterr()
+    assert main("score out/submission.json other.json".split()) == 2
+    told = capfd.readouterr()
+    assert "other.json: hold none of the tasks of out; give those of its edition" in told.err and not told.out
 
 
 def test_score_takes_the_tasks_of_the_run_unless_told(place, capfd):

@@ -1,6 +1,7 @@
 """The doctor finds what would break a run, names it with a remedy, and passes where a run works."""
 
 import json
+import types
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from typer.testing import CliRunner
 
 from ttt_core.__main__ import app
 from ttt_core.errors import InputError, ModelError
-from ttt_core.run import doctor, environment
+from ttt_core.run import doctor, environment, suited
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,9 +71,12 @@ def test_the_self_test_has_the_settings_that_the_model_wants(monkeypatch, unaske
 
     monkeypatch.setattr(doctor, "run", refuse)
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(suited, "json", types.SimpleNamespace(loads=lambda text: {"model_type": "llama"}))
     ran = CliRunner().invoke(app, ["doctor", "--preset", "nvarc"])
     assert ran.exit_code == 1 and "self-test: enough" in ran.stdout
     assert asked[0].model.format == "qwen-chat" and asked[0].adapt.rank == 256 and asked[0].adapt.steps == 3
+    ran = CliRunner().invoke(app, ["doctor"])
+    assert ran.exit_code == 1 and "is a llama and no GridLM; take its preset, such as marc" in ran.stdout
     with pytest.raises(InputError, match="preset"):
         doctor.examine(ROOT / "kaggle_dataset/model", preset="nvarcc")
 

@@ -103,6 +103,12 @@ def test_a_challenge_file_that_has_moved_is_named(finished):
     assert "2 ok" in write_report(finished / "run", challenges_path=finished / "moved.json").read_text()
 
 
+def test_tasks_without_a_solution_are_told_beside_the_score(finished):
+    (finished / "few.json").write_text(json.dumps({"a": [RIGHT.tolist()]}))
+    html = write_report(finished / "run", finished / "few.json").read_text()
+    assert "1/1" in html and "2 tasks that the solutions file lacks" in html
+
+
 def test_solutions_of_other_tasks_are_refused(finished):
     (finished / "other.json").write_text(json.dumps({"z": [RIGHT.tolist()]}))
     with pytest.raises(InputError, match="other.json: hold none of this run's tasks"):

@@ -21,6 +21,7 @@ from ttt_core.errors import InputError
 from ttt_core.run import backends, report
 from ttt_core.run.environment import worker_environment
 from ttt_core.run.keep import describe
+from ttt_core.run.report import write_report
 from ttt_core.run.run import Limits, reselect, run, write_fallback
 
 STANDIN = """
@@ -264,8 +265,11 @@ def test_a_file_of_no_usable_task_is_one_error_and_a_bad_task_is_named(place, go
     go(challenges="one.json", progress=True)
     assert "task b" in capsys.readouterr().err
     (place / "none.json").write_text(json.dumps({"b": {}}))
-    with pytest.raises(InputError, match="none.json: no usable task; the first: task b"):
-        go(challenges="none.json", out="none")
+    for tasks in (None, "1"):
+        with pytest.raises(InputError, match="none.json: no usable task; the first: task b"):
+            go(challenges="none.json", out="none", tasks=tasks)
+    with pytest.raises(InputError, match="run folder .*model: is the folder of the model; give another"):
+        go(out="model")
     assert list(submission.read(place / "none" / "submission.json")) == ["b"]
 
 
@@ -400,6 +404,34 @@ def test_reselection_votes_again_without_a_model(place, go):
     assert again["d"] == after["d"] and [again[name] for name in "abc"] == [before[name] for name in "abc"]
     with pytest.raises(InputError, match="unknown selector majorty: the nearest is majority"):
         reselect(place / "run", "majorty", place / "moved.json")
+
+
+@pytest.mark.parametrize("again", [lambda path: reselect(path, "majority"), write_report])
+def test_without_its_records_a_run_is_neither_voted_on_nor_shown_anew(place, go, again):
+    """What `--push` fetches, for example; a damaged record is told of."""
+    go()
+    record, *others = sorted((place / "run" / "tasks").iterdir())
+    record.write_text("{")
+    with pytest.warns(UserWarning, match=f"record .*{record.name}"):
+        again(place / "run")
+    before = (place / "run" / "submission.json").read_bytes()
+    for file in (record, *others):
+        file.unlink()
+    with pytest.raises(InputError, match="tasks/ holds none of 4 records; give the --out folder of the `solve` itself"):
+        again(place / "run")
+    assert (place / "run" / "submission.json").read_bytes() == before
+
+
+def test_a_note_beside_the_tasks_of_a_folder_changes_no_run(place, go):
+    (place / "folder").mkdir()
+    for task_id, task in json.loads((place / "challenges.json").read_text()).items():
+        (place / "folder" / f"{task_id}.json").write_text(json.dumps(task))
+    go(challenges="folder")
+    (place / "folder" / "notes.txt").write_text("hi")
+    assert go(challenges="folder").ok == 4
+    (place / "folder" / "z.json").write_text("{}")
+    with pytest.raises(InputError, match="challenges_sha256 was"):
+        go(challenges="folder")
 
 
 def test_a_reselection_stands_until_the_run_goes_on(place, go):

@@ -20,6 +20,8 @@ from transformers import (
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    NanoChatConfig,
+    NanoChatForCausalLM,
 )
 
 from ttt_core.arc.augment import Augmentation, task_rng, view
@@ -399,6 +401,17 @@ def test_a_model_with_logits_of_its_own_is_refused_before_it_is_trained_on_other
         packing.refuse_unequal(loaded("conv1d").net, torch.float32)
 
 
+def test_in_float32_a_packed_pass_differs_by_no_more_than_float32_rounds():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
+    config = NanoChatConfig(vocab_size=15, num_key_value_heads=2, final_logit_softcapping=15.0, **sizes)
+    net = NanoChatForCausalLM._from_config(config, attn_implementation="sdpa").eval()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.3)
+    with pytest.raises(ModelError, match=r"NanoChatForCausalLM: packed logits differ by 0\.01"):
+        packing.refuse_unequal(net, torch.float32)
+
+
 def test_the_worker_refuses_such_a_model_when_it_is_loaded(granite, tmp_path):
     granite.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="adapt.method=none"):
@@ -692,6 +705,22 @@ def test_for_inference_does_not_round_an_adapter_into_bfloat16_weights(embedding
         with for_inference(model):
             layers = lora.adapter_layers(model.net).values()
             assert layers and not any(layer.original for layer in layers)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("embedding_lr", [0.0, 1e-3])
+def test_for_inference_casts_an_adapter_once_and_gives_its_float32_back(embedding_lr, dtype):
+    model = loaded("linear", dtype)
+    with trainable(model, "t", AdaptConfig(rank=4, embedding_lr=embedding_lr), 0) as groups:
+        shaken(groups)
+        batch = batch_of(model, *map(list, zip(*some_rows(model), strict=True)))
+        before, plain = [p.clone() for p in lora.adapter_parameters(model.net)], target_logits(model, batch)[0]
+        with pytest.raises(ZeroDivisionError), for_inference(model):
+            assert {p.dtype for p in lora.adapter_parameters(model.net)} == {dtype}
+            assert torch.equal(target_logits(model, batch)[0], plain)
+            1 / 0
+        assert all(map(torch.equal, lora.adapter_parameters(model.net), before))
+        assert {p.dtype for p in lora.adapter_parameters(model.net)} == {torch.float32}
 
 
 def test_float16_norms_do_not_lose_gradients_that_the_plain_ones_keep():

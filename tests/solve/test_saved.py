@@ -26,6 +26,12 @@ def train(model, folder, config=LORA, stop_at=None, seed=0):
         return done, state(model)
 
 
+def folder_in(folder):
+    """Where the only adaptation in `folder` is kept."""
+    (own,) = folder.iterdir()
+    return own
+
+
 @pytest.mark.parametrize(
     ("kind", "method"), [("conv1d", "lora"), ("grid", "lora"), ("grid", "full"), ("grid", "vectors")]
 )
@@ -43,7 +49,8 @@ def test_a_stopped_adaptation_goes_on_and_a_whole_one_is_not_repeated(kind, meth
     assert any(not torch.equal(left[name], same[name]) for name in same)
     if method == "lora":
         lora.inject(model.net, rank=4, alpha=16)  # the files are a PEFT adapter directory
-        assert adapter_files.load_adapter(model.net, tmp_path / "last") == len(lora.adapter_layers(model.net))
+        loaded_layers = adapter_files.load_adapter(model.net, folder_in(tmp_path) / "last")
+        assert loaded_layers == len(lora.adapter_layers(model.net))
         assert torch.equal(state(model)[lora_name(model)], same[lora_name(model)])
         lora.remove(model.net)
 
@@ -63,11 +70,11 @@ def test_an_adaptation_that_has_diverged_is_set_aside(tmp_path):
     model = loaded("conv1d")
     with adapted(model, a_task(), LORA, task_rng(0, "a"), 1e18, lambda step, loss: step == 2, tmp_path):
         parameters = [p for p in model.net.parameters() if p.requires_grad]
-        own = json.loads((tmp_path / "last" / "state.json").read_text())["identity"]
+        own = json.loads((folder_in(tmp_path) / "last" / "state.json").read_text())["identity"]
         with torch.no_grad():
             parameters[0].fill_(float("nan"))
         for name in ("last", "best"):
-            saved.save(tmp_path, name, model.net, parameters, saved.Saved(4, 0.1), own)
+            saved.save(folder_in(tmp_path), name, model.net, parameters, saved.Saved(4, 0.1), own)
     again, left = train(model, tmp_path, replace(LORA))
     assert "has diverged; set aside as last.broken-1" in again.note and again.steps == 6 == len(again.losses)
 
@@ -111,22 +118,22 @@ def test_a_damaged_adaptation_is_set_aside_and_trained_anew(damage, tmp_path):
     model = loaded("conv1d")
     _, whole = train(model, tmp_path)
     for name in ("last", "best"):
-        DAMAGES[damage](tmp_path / name)
+        DAMAGES[damage](folder_in(tmp_path) / name)
     done, anew = train(model, tmp_path)
     assert len(done.losses) == 6 and "set aside" in done.note
-    assert {"last.broken-1", "best.broken-1", "last", "best"} == {p.name for p in tmp_path.iterdir()}
+    assert {"last.broken-1", "best.broken-1", "last", "best"} == {p.name for p in folder_in(tmp_path).iterdir()}
     assert all(torch.equal(whole[name], anew[name]) for name in whole)
 
 
 def test_a_damaged_last_leaves_the_best(tmp_path):
     model = loaded("conv1d")
     train(model, tmp_path, stop_at=4)
-    flip(tmp_path / "last" / "adapter_model.safetensors")
+    flip(folder_in(tmp_path) / "last" / "adapter_model.safetensors")
     done, _ = train(model, tmp_path)
     assert done.steps == 6 and len(done.losses) == 2 and "last" in done.note
 
 
-def test_another_seed_or_configuration_is_not_loaded(tmp_path):
+def test_another_seed_or_configuration_is_neither_loaded_nor_lost(tmp_path):
     from dataclasses import replace
 
     model = loaded("conv1d")
@@ -134,9 +141,9 @@ def test_another_seed_or_configuration_is_not_loaded(tmp_path):
     for config, seed in ((LORA, 1), (replace(LORA, lr=2e-2), 0)):
         done, _ = train(model, tmp_path, config, seed=seed)
         assert len(done.losses) == 6 and "broken" not in done.note
-    best = json.loads((tmp_path / "best" / "state.json").read_text())
-    assert best["identity"] == json.loads((tmp_path / "last" / "state.json").read_text())["identity"]
-    assert saved.Saved(best["step"], best["loss"]).step == 6
+    assert len(list(tmp_path.iterdir())) == 3
+    done, _ = train(model, tmp_path)
+    assert done.steps == 6 and not done.losses, "what was kept first is still there"
 
 
 def test_the_best_stays_when_the_last_is_worse_and_both_are_kept_on_the_way(tmp_path, monkeypatch):
@@ -146,15 +153,16 @@ def test_the_best_stays_when_the_last_is_worse_and_both_are_kept_on_the_way(tmp_
     real = saved.keep
     monkeypatch.setattr(saved, "keep", lambda *args: [told.append(args[3]), real(*args)][1])
     train(model, tmp_path)
-    best, last = (json.loads((tmp_path / name / "state.json").read_text()) for name in ("best", "last"))
+    own = folder_in(tmp_path)
+    best, last = (json.loads((own / name / "state.json").read_text()) for name in ("best", "last"))
     lowest = min(told, key=lambda one: one.loss)
     assert len(told) > 2 and last["step"] == 6 and (best["step"], best["loss"]) == (lowest.step, lowest.loss)
     keep = [saved.Saved(step, loss) for step, loss in ((7, 9.0), (8, -1.0))]
     lora.inject(model.net, rank=4, alpha=16)
     for one, at in zip(keep, (best["step"], 8), strict=True):
-        real(tmp_path, model.net, lora.adapter_parameters(model.net), one, best["identity"])
-        assert json.loads((tmp_path / "last/state.json").read_text())["step"] == one.step
-        assert json.loads((tmp_path / "best/state.json").read_text())["step"] == at
+        real(own, model.net, lora.adapter_parameters(model.net), one, best["identity"])
+        assert json.loads((own / "last/state.json").read_text())["step"] == one.step
+        assert json.loads((own / "best/state.json").read_text())["step"] == at
     lora.remove(model.net)
 
 
@@ -165,4 +173,4 @@ def test_a_full_disk_ends_no_adaptation(tmp_path, monkeypatch):
     monkeypatch.setattr(saved.adapter_files, "save_adapter", full)
     done, _ = train(loaded("conv1d"), tmp_path)
     assert done.steps == 6 and "not kept" in done.note and "No space left" in done.note
-    assert not list(tmp_path.iterdir())
+    assert not list(folder_in(tmp_path).iterdir())

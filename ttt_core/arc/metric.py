@@ -58,7 +58,7 @@ class Score:
 def score(submission: dict, solutions: Mapping[str, tuple], tasks: Iterable[str] | None = None) -> Score:
     """Score `submission` on all of `solutions`, or on the ids `tasks` alone; a task it lacks counts as unsolved.
 
-    So does one of placeholders alone, whatever their number: its challenges could not be read. InputError on a malformed submission,
+    So does one with a single answer, a placeholder: its challenges could not be read. InputError on a malformed submission,
     an id without a solution, or else another number of outputs than the solution.
     """
     check_answers(submission)
@@ -71,7 +71,7 @@ def score(submission: dict, solutions: Mapping[str, tuple], tasks: Iterable[str]
             near = nearest(task_id, solutions)
             raise InputError(f"score: no solution for task {reprlib.repr(task_id)}, the nearest is {near}; {_LAYOUT}")
         answers, truths = submission.get(task_id), solutions[task_id]
-        if answers is None or (len(answers) != len(truths) and all(map(is_placeholder, answers))):
+        if answers is None or (len(answers) == 1 and is_placeholder(answers[0])):
             solved[task_id] = [False] * len(truths)
         elif len(answers) != len(truths):
             counts = f"{len(answers)} answers, the solution {len(truths)} outputs"

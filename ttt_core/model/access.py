@@ -16,7 +16,9 @@ from pathlib import Path
 from ttt_core.errors import ModelError
 
 TOKENS = ("HF_TOKEN", "HUGGINGFACE_TOKEN")  # in this order: the environment, then .env, then Colab's secrets
-FILES = ["*.safetensors", "*.json"]  # weights, index, config, tokenizer; never code, never pickles
+# Weights, index, config, tokenizer; never code, never pickles, nor a second copy of the weights or one of a training's checkpoints.
+FILES = {"allow_patterns": ["*.safetensors", "*.json"], "ignore_patterns": ["*/*", "consolidated*"]}
+WHOLE = "model.safetensors"  # all tensors, where they are in one file
 INDEX = "model.safetensors.index.json"  # which shard holds which tensor
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")  # suffixes of files that can run code
 BUNDLED = ("kaggle_dataset/model", "model")  # beside `ttt_core`, in a clone and in the Kaggle dataset
@@ -75,7 +77,7 @@ def download(model: str, token: str | None) -> Path:
     try:
         with _hub_errors(model, token):
             require_open(model, token)
-            snapshot_download(model, allow_patterns=FILES, token=token or False)
+            snapshot_download(model, token=token or False, **FILES)
     except ModelError as error:
         fault = error
     if (path := cached(model)) is None:  # older releases take what a download left that broke off
@@ -93,14 +95,21 @@ def examine(model: str, token: str | None) -> str:
 
 
 def require_open(model: str, token: str | None) -> None:
-    """Ask the hub: is the repository there, open, with safetensors? Raises the hub's errors, or ModelError."""
+    """Ask the hub: is the repository there, open, a model in safetensors? Raises the hub's errors, or ModelError."""
     from huggingface_hub import HfApi
 
     hub = HfApi(token=token or False)
-    files = [sibling.rfilename for sibling in hub.model_info(model).siblings]
+    files = {sibling.rfilename for sibling in hub.model_info(model).siblings}
     hub.auth_check(model)
-    if not any(name.endswith(".safetensors") for name in files):
-        raise ModelError(f"model {model}: has no safetensors weights; choose one that has, or convert it")
+    if "adapter_config.json" in files:
+        raise ModelError(
+            f"model {model}: is a PEFT adapter, no model; give its base model, or a folder that holds both merged"
+        )
+    if "config.json" not in files or not files & {WHOLE, INDEX}:
+        raise ModelError(
+            f"model {model}: has no safetensors weights beside a config.json at its top, as {WHOLE} or {INDEX}; "
+            "choose one that has, or give the folder of a converted one"
+        )
 
 
 def cached(model: str) -> Path | None:
@@ -108,7 +117,7 @@ def cached(model: str) -> Path | None:
     from huggingface_hub import errors, snapshot_download
 
     try:
-        path = Path(snapshot_download(model, allow_patterns=FILES, local_files_only=True))
+        path = Path(snapshot_download(model, local_files_only=True, **FILES))
     except (errors.LocalEntryNotFoundError, OSError):
         return None
     weights, named = {file.name for file in path.glob("*.safetensors") if file.is_file()}, shards(path)

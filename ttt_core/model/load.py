@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from ttt_core.arc.encode import Format, format_named
 from ttt_core.errors import InputError, ModelError
-from ttt_core.model.access import INDEX, PICKLES, shards
+from ttt_core.model.access import INDEX, PICKLES, WHOLE, shards
 from ttt_core.model.gridlm import GridLM
 
 SPECIAL = {"<bos>": ("bos_token_id", "eos_token_id"), "<eos>": ("eos_token_id", "bos_token_id")}  # symbols by role
@@ -41,7 +41,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype  # of computation (autocast); a causal LM's weights have it too, GridLM's are float32
     path: str
-    sha256: str  # of the safetensors files, one after the other in order of name
+    sha256: str  # of the safetensors files that are loaded, one after the other in order of name
 
 
 def load_model(
@@ -87,6 +87,11 @@ def check_directory(path: Path) -> dict:
     for name, content in [("config.json", config), (tokenizer.name, _json(tokenizer) if tokenizer.exists() else {})]:
         if "auto_map" in content:
             raise ModelError(f"model {path}: {name} has auto_map, that is remote code; give a model without it")
+    # Adapters multiply the stored weights, which are not those that a quantised layer computes with.
+    for part in (config, config.get("text_config")):
+        if isinstance(part, dict) and (quantised := part.get("quantization_config")):
+            kind = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+            raise ModelError(f"model {path}: is quantised ({kind}); give a checkpoint of the model that is not")
     # A file named here is loaded whatever its suffix, a pickle by torch.load.
     if "transformers_weights" in config:
         raise ModelError(f"model {path}: config.json has transformers_weights; remove it and name the file as usual")
@@ -127,8 +132,15 @@ def trim_vocabulary(net: nn.Module, token_ids: list[int]) -> None:
     """Cut the input embedding and output head (tied or not) of `net` to the rows `token_ids`, in this order, in place.
 
     Token i is then what token_ids[i] was; special token ids in the configs follow, or become None if they are cut.
+    ModelError, before anything is changed, if the model looks tokens up in a second table too.
     """
     embedding, head = net.get_input_embeddings(), net.get_output_embeddings()
+    for name, module in net.named_modules():
+        is_of_positions = re.search("pos|wpe", name)  # can have as many rows where the vocabulary is small
+        if isinstance(module, nn.Embedding) and module is not embedding and not is_of_positions:
+            if 2 * module.num_embeddings > embedding.num_embeddings:  # Gemma 3n has some rows fewer
+                told = f"{name}, a second table of {module.num_embeddings} tokens, cannot be cut with the first"
+                raise ModelError(f"model {type(net).__name__}: {told}; take a model without one")
     is_tied = head.weight is embedding.weight
     embedding.weight = _rows(embedding.weight, token_ids)  # (V, D)
     embedding.num_embeddings, embedding.padding_idx = len(token_ids), None
@@ -148,10 +160,10 @@ def trim_vocabulary(net: nn.Module, token_ids: list[int]) -> None:
 
 
 def sha256_of_weights(path: Path) -> str:
-    """Hex digest over the directory's safetensors files; of a single file it is what sha256sum prints."""
+    """Hex digest over the safetensors files that transformers loads; of a single file it is what sha256sum prints."""
     sha = hashlib.sha256()
-    for file in sorted(path.glob("*.safetensors")):
-        with open(file, "rb") as stream:
+    for name in [WHOLE] if (path / WHOLE).is_file() else sorted(shards(path)):
+        with open(path / name, "rb") as stream:
             while chunk := stream.read(1 << 22):
                 sha.update(chunk)
     return sha.hexdigest()

@@ -30,6 +30,7 @@ from ttt_core.model.load import autocast
 ATTENTION = "packed"  # its name among transformers' attention implementations
 SILU = (nn.SiLU, type(ACT2FN["silu"]))  # the latter is transformers' own in later versions
 MAX_GAP = 0.05  # between a packed pass and the model's own, relative: twice what bfloat16 rounds
+MAX_GAP_FLOAT32 = 1e-3  # which rounds by about 1e-6
 CHUNK_LOGITS = 1 << 22  # logits of one chunk of targets at most: 16 MiB in float32
 
 
@@ -164,7 +165,8 @@ def refuse_unequal(net: nn.Module, dtype: torch.dtype) -> None:
     if not fault:
         own, ours = (logits.float() - logits.float().mean(-1, keepdim=True) for logits in (own, ours))
         gap = float((ours - own).norm() / own.norm())
-        fault = f"packed logits differ by {gap:.2f} from its own" if not gap <= MAX_GAP else ""
+        most = MAX_GAP_FLOAT32 if dtype == torch.float32 else MAX_GAP
+        fault = f"packed logits differ by {gap:.2g} from its own" if not gap <= most else ""
     if fault:
         raise ModelError(
             f"model {type(net).__name__}: {fault}; it cannot be trained faithfully here: "

@@ -66,8 +66,6 @@ def pretrain(
     began, guard = time.monotonic() if began is None else began, guard or transductive
     if guard is None and data and (beside := data / "arc-agi_evaluation_challenges.json").exists():
         guard = beside
-    if guard is None:
-        warnings.warn(f"{data}: has no evaluation challenges, so no leak can be found; give --challenges", stacklevel=2)
     if not checkpoint.exists(out) and any(out.glob("*.safetensors")):
         raise CheckpointError(f"{out}: holds a model without checkpoint; give another --out, and this one as --base")
     keep_memory()
@@ -83,6 +81,8 @@ def pretrain(
             exclude=exclude,
             guard=guard,
         )
+    if guard is None:
+        warnings.warn(f"{data}: has no evaluation challenges, so no leak can be found; give --challenges", stacklevel=2)
     with (
         world() as place,
         checkpoint.held(out) if place.rank == 0 else contextlib.nullcontext(),

@@ -24,11 +24,11 @@ def deferred_signals() -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def leaving_on_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the process with exit code 0: for the time before a run, when a valid file already stands."""
+def leaving_on_signals(stands: Callable[[], bool]) -> Iterator[None]:
+    """SIGTERM and SIGINT end the process, with exit code 0 once a valid file `stands`: for the time before a run."""
 
     def leave(number, frame):
-        raise SystemExit(0)
+        raise SystemExit(0 if stands() else 128 + number)
 
     with _handled(leave):
         yield

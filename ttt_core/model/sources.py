@@ -149,6 +149,10 @@ def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
 
 def read_training_tasks(data: Path) -> list[Task]:
     """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
+    if not data.is_dir():
+        raise InputError(
+            f"data {data}: no such folder; write it with `python -m ttt_core data --edition arc-agi-1 --out {data}`"
+        )
     solutions = read_solutions(data / "arc-agi_training_solutions.json")
     tasks = usable(data / "arc-agi_training_challenges.json").tasks
     for task in tasks:

@@ -3,7 +3,7 @@
 In: a plan, the records so far, an opened backend (`backends.py`). Out: new records, and why tasks were left. A device
 whose worker cannot be started pauses, longer each time, and is retired after seven times in a row, or where it will
 never start; one that fails at its tasks pauses while others work. Tasks that the model is not adapted to share
-turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`run.py`).
+turns; if such a turn fails, each of them gets one of its own. Not here: what comes next (`schedule.py`), files (`keep.py`).
 """
 
 import dataclasses

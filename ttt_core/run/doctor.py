@@ -20,6 +20,7 @@ from ttt_core.errors import TTTError
 from ttt_core.model import access, host
 from ttt_core.run import environment
 from ttt_core.run.run import run
+from ttt_core.run.suited import suited
 
 LEAST = {"torch": (2, 10), "transformers": (5, 0), "numpy": (2, 0), "safetensors": (0, 5)}
 BELOW = {"transformers": (6, 0)}
@@ -157,7 +158,7 @@ def _challenges(path, inputs: str, where: str) -> list[Check]:
     except TTTError as error:
         return [Check("challenges", str(path or inputs), str(error))]
     fault = "" if challenges.tasks else f"no usable task: {challenges.faults[0]}"
-    told = f", {len(challenges.bad)} more unusable" if challenges.bad else ""
+    told = f", {len(challenges.bad)} unusable" if challenges.bad else ""
     return [Check("challenges", f"{path}: {len(challenges.tasks)} tasks{told}", fault)]
 
 
@@ -169,11 +170,11 @@ def _self_test(model, preset: str, name: str = "self-test") -> Check:
     pairs = [{"input": [[k, 0], [0, k]], "output": [[0, k], [k, 0]]} for k in (1, 2, 3)]
     task = {"train": pairs, "test": [{"input": [[4, 0], [0, 4]]}]}
     few = ["adapt.steps=3", "adapt.batch_tokens=128", "decode.views=2", "rescore.views=2", "second.passes=1"]
-    settings = config.preset(preset, few)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "challenges.json")
         path.write_text(json.dumps({"self_test": task}))
         try:
+            settings, _ = suited(preset, few, Path(model))
             done = run(path, model, Path(folder, "run"), config=settings, budget_s=SELF_TEST_S, progress=False)
         except TTTError as error:
             return Check(name, "failed", str(error))

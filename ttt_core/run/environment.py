@@ -13,7 +13,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import ttt_core
@@ -24,10 +24,11 @@ from ttt_core.model.access import bundled
 PACKAGES = ("torch", "transformers", "numpy", "safetensors", "tqdm")
 
 MANIFEST = "MANIFEST.json"  # beside `ttt_core` in the Kaggle dataset: {relative path: sha256} of every file
-DETERMINING = {".json", ".safetensors", ".txt", ".model"}  # of a folder's files; the last two are tokenizers'
+DETERMINING = {".json", ".safetensors", ".txt", ".model"}  # of a model's files; the last two are tokenizers'
+TASK_FILES = {".json"}  # of a folder of tasks
 WHEELS, WHEEL_LIST = "wheels", "wanted.txt"  # beside `ttt_core`: packages that the image lacks, and their names
 MOUNT_DEPTH = 7  # of /kaggle/input/models/OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION, the deepest mount, and a folder in it
-KINDS = {"str": str, "int": int, "float": int | float, "bool": bool}  # of notebook parameters
+KINDS = {"str": {str}, "int": {int}, "float": {int, float}, "bool": {bool}}  # of notebook parameters
 MAX_COUNT = 9999  # of tasks, as text may be given; ids that look like numbers are larger
 LEAST_CAPABILITY = 7.0  # CUDA compute capability that the image's torch has kernels for; a P100 has 6.0
 
@@ -57,16 +58,16 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(int(re.match(r"\d+", part)[0]) for part in version.split(".")[:2])
 
 
-def fingerprint(path: str | Path) -> str:
+def fingerprint(path: str | Path, kinds: Set[str] = DETERMINING) -> str:
     """sha256 of a file, or of the names and sha256 of a folder's files that determine results; InputError if it cannot be read.
 
-    These are the DETERMINING ones directly in it, such as a model's: not its card, a picture or a run in a folder below.
+    These are the ones of `kinds` directly in it, such as a model's: not its card, a picture or a run in a folder below.
     """
     path = Path(path)
     try:
         if not path.is_dir():
             return _sha256(path)
-        files = sorted(f for f in path.iterdir() if f.suffix in DETERMINING and f.is_file() and f.name[0] != ".")
+        files = sorted(f for f in path.iterdir() if f.suffix in kinds and f.is_file() and f.name[0] != ".")
         lines = [f"{file.name} {_sha256(file)}\n" for file in files]
     except OSError as error:
         raise InputError(f"{error.filename or path}: cannot be read ({error.strerror}); check the path") from None
@@ -100,8 +101,7 @@ def check_parameters(cells: Sequence[str]) -> None:
     """InputError where papermill has set a parameter that the notebook does not declare, or not so. cells: IPython's `In`.
 
     Declared is what a cell annotates (`seed: int = 0`); set is what the cell does that papermill puts in, which begins
-    with "# Parameters". papermill itself only warns, and its -p makes a number of an id such as 00576224 or 20818e16; a
-    count where text is declared (`tasks`) is taken.
+    with "# Parameters". papermill itself only warns, and its -p makes a number of an id such as 00576224 or 20818e16.
     """
     declared, given = {}, {}
     for source in cells:
@@ -119,12 +119,17 @@ def check_parameters(cells: Sequence[str]) -> None:
                 f"notebook parameter {name}: unknown, the nearest is {nearest(name, declared)}; known: {known}"
             )
         value, kind = _value(node), declared[name]
-        is_count = type(value) is int and 0 <= value <= MAX_COUNT
-        if not isinstance(value, KINDS.get(kind, object)) and not (kind == "str" and is_count):
+        if not is_kind(name, value, kind):
             remedy = (
                 "papermill's -p makes numbers of some ids: give it with -r" if kind == "str" else "see the first cell"
             )
             raise InputError(f"notebook parameter {name}: {value!r} is no {kind}; {remedy}")
+
+
+def is_kind(name: str, value, kind: str) -> bool:
+    """Whether the notebook parameter `name`, declared as `kind`, takes `value`; `tasks`, which is text, takes a count too."""
+    is_count = name.endswith("tasks") and type(value) is int and 0 <= value <= MAX_COUNT
+    return is_count or type(value) in KINDS.get(kind, {type(value)})
 
 
 def _value(node: ast.expr):

@@ -108,16 +108,19 @@ def near_misses(rows: Sequence[Outcome], most: int = 6) -> list[Outcome]:
     return sorted(near, key=lambda row: -row.near)[:most]
 
 
-def known_tasks(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> dict[str, str]:
+def known_tasks(model: str | Path, challenges: str | Path, data: str | Path | None = None) -> dict[str, str] | None:
     """Tasks of `challenges` that a score may not count for this model, each with the task that has taught it, itself or one that shows the same.
 
     Tasks that only a base of it has learnt count too. data: folder of the edition it was trained on; the training tasks
-    that the model knows are compared pair by pair. InputError for a file that cannot be read.
+    that the model knows are compared pair by pair. None where a model, as text models do, does not say what it has learnt.
+    InputError for a file that cannot be read.
     """
     from ttt_core.model.load import check_directory  # these import torch
     from ttt_core.model.sources import base_leaks
 
     config = check_directory(Path(model))
+    if config.get("model_type") != "gridlm":
+        return None
     ids = {task for told in ("task_ids", "learnt_ids", "shown_ids") for task in config.get(told, ())}
     told = base_leaks(ids, Path(challenges), Path(data) if data else None)
     return {task_id: source for source, asked in sorted(told.items()) for task_id in asked}

@@ -45,19 +45,29 @@ SOURCES = {  # pattern of an entry, and how it is written
     "competition_sources": (r"[a-z0-9-]+", "the competition's slug"),
     "model_sources": (r"[\w-]+/[\w.-]+/[\w-]+/[\w.-]+/\d+", "OWNER/MODEL/FRAMEWORK/INSTANCE/VERSION"),
 }
+FORBIDDEN = (  # notebook parameters that Kaggle leaves no choice of, their one sound value, and why
+    ("inputs", MOUNTED, f"Kaggle mounts what is attached in {MOUNTED}"),
+    ("solutions", "", "Kaggle shows none"),
+    ("tasks", "", "the scored rerun must solve all, and a commit run those in rehearsal_tasks"),
+)
 BINARY = (".safetensors", ".whl")  # not searched for secrets
 L4 = "0, NVIDIA L4, 8.9"  # a GPU as nvidia-smi tells it
 TASK = {"train": [{"input": [[1]], "output": [[2]]}], "test": [{"input": [[1]]}]}  # of a rehearsal
 
 
-def find_faults(out: Path) -> list[str]:
-    """All faults of what is staged below `out`; the rehearsals only where nothing else is wrong."""
+def find_faults(out: Path, parameters: dict | None = None) -> list[str]:
+    """All faults of what is staged below `out`; the rehearsals only where nothing else is wrong.
+
+    parameters: of the notebook there, its own defaults among them; None: are not looked at.
+    """
     dataset, kernel = out / "dataset", out / "kernel"
     described, metadata = _metadata(dataset / "dataset-metadata.json"), _metadata(kernel / "kernel-metadata.json")
     faults = dataset_faults(described, dataset) + kernel_faults(metadata, kernel)
     ours, sources = described.get("id"), metadata.get("dataset_sources")
     if isinstance(sources, list) and not any(isinstance(s, str) and f"{s}/".startswith(f"{ours}/") for s in sources):
         faults.append(f"dataset_sources {sources}: lacks {ours}, the dataset of this bundle; add it")
+    if parameters is not None:
+        faults += profile_faults(parameters) + model_faults(parameters, metadata)
     for folder in (dataset, kernel):
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             faults += file_faults(file)
@@ -66,7 +76,7 @@ def find_faults(out: Path) -> list[str]:
 
 def settings_of(profile: dict) -> config.Config:
     """The settings that a notebook with these parameters solves with; InputError for an unknown preset or setting."""
-    return config.preset(profile.get("preset", "grid"), str(profile.get("settings", "")).split())
+    return config.preset(profile.get("preset", "grid"), profile.get("settings", "").split())
 
 
 def profile_faults(profile: dict) -> list[str]:
@@ -81,12 +91,9 @@ def profile_faults(profile: dict) -> list[str]:
         faults.append(f"profile budget_s {budget_s!r}: give the seconds of a run, {BUDGETS_S[0]} to {BUDGETS_S[1]}")
     if not re.fullmatch(r"auto|cuda(:\d+(,\d+)*)?", spec):
         faults.append(f"profile devices {spec!r}: give auto, cuda or cuda:0,1")
-    if profile.get("inputs", MOUNTED) != MOUNTED:
-        faults.append(
-            f"profile inputs {profile['inputs']!r}: Kaggle mounts what is attached in {MOUNTED}; leave it out"
-        )
-    if profile.get("solutions"):
-        faults.append(f"profile solutions {profile['solutions']!r}: Kaggle shows none; leave it out")
+    for name, sound, reason in FORBIDDEN:
+        if (value := profile.get(name, sound)) != sound:
+            faults.append(f"profile {name} {value!r}: {reason}; leave it out")
     for name, remedy in (("model", "or give one by --model"), ("challenges", "the competition's")):
         if (path := str(profile.get(name) or "")) and not path.startswith(f"{MOUNTED}/"):
             told = f"is not there in the rerun, which has no internet; write {name}: '' for what is mounted"
@@ -101,6 +108,21 @@ def profile_faults(profile: dict) -> list[str]:
     if profile.get("run_dir") != WORKING:
         faults.append(f"profile run_dir {profile.get('run_dir')!r}: Kaggle scores what is in {WORKING}")
     return faults
+
+
+def model_faults(profile: dict, metadata: dict) -> list[str]:
+    """Parameters that want a mounted model, without which the rehearsal fails, though the kernel attaches none."""
+    wants = {"need_model": profile.get("need_model"), "model": profile.get("model", "").startswith(f"{MOUNTED}/")}
+    values = {name: profile[name] for name, is_wanted in wants.items() if is_wanted and not attached(metadata)}
+    told = "the kernel attaches no model; name one by --model or in kernel-metadata.json, or write"
+    return [f"profile {name} {value!r}: {told} {name}: {json.dumps(type(value)())}" for name, value in values.items()]
+
+
+def attached(metadata: dict) -> list:
+    """What a kernel attaches that may hold a model: all but the competition's data and one dataset, this bundle's."""
+    fields = (metadata.get(f"{what}_sources") for what in ("dataset", "model", "kernel"))
+    datasets, *others = (values if isinstance(values, list) else [] for values in fields)
+    return sum(others, datasets[1:])
 
 
 def dataset_faults(metadata: dict, folder: Path) -> list[str]:
@@ -178,11 +200,13 @@ def rehearsal_faults(dataset: Path, kernel: Path) -> list[str]:
         ended, tasks, said = rehearse(dataset, code[: places[0]], code[places[0] : places[1] + 1], layout, rerun, gpu)
         if tasks is None:
             faults.append(f"{where}: left no valid submission.json ({said})")
-        elif rerun and not (ended and tasks == ""):
-            faults.append(f"{where}: does not go on with all tasks but {tasks!r} ({said})")
-        elif not rerun and ended != bool(gpu):
-            faults.append(f"{where}: {'goes on' if ended else 'stops'} ({said}); set need_gpu: true in the profile")
-        elif not rerun and ended and tasks == "":
+        elif not ended and (rerun or gpu):
+            faults.append(f"{where}: stops ({said}); mend what this names")
+        elif ended and not (rerun or gpu):
+            faults.append(f"{where}: goes on; set need_gpu: true in the profile")
+        elif ended and rerun and tasks != "":
+            faults.append(f"{where}: solves not all tasks but {tasks!r}; leave `tasks` of the notebook empty")
+        elif ended and not rerun and tasks == "":
             faults.append(f"{where}: solves all tasks; set rehearsal_tasks in the profile")
     return faults
 

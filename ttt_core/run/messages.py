@@ -1,6 +1,6 @@
 """What a run and its workers tell each other: JSON, one message a line.
 
-To the worker: first `{"solver", "model", "device", "config"}`, then one `{"tasks", "config", "seed", "seconds"}` per turn: one task,
+To the worker: first `{"solver", "model", "device", "config"}`, with "adapters" where these are kept, then one `{"tasks", "config", "seed", "seconds"}` per turn: one task,
 or several that need no adaptation. From it: `{"kind": "ready" | "beat" | "result" | "failed", ...}`, where a beat has the records that
 stand if no more comes (`results`), a failure says whether it was the machine's (`system`), and whether it will happen again
 (`final`). Not here: processes (`worker.py`, `process.py`).

@@ -2,11 +2,12 @@
 
 The receipt's `identity` holds all that determines results, flat: `challenges_sha256`, `model_sha256`,
 `config.adapt.lr`, ..., `seed`, `tasks`. A folder continues only under the same identity; budget and device may
-change. Not here: when the receipt is written (`run.py`).
+change. Not here: when the receipt is written (`keep.py`).
 """
 
 import json
 import reprlib
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ttt_core.arc.result import TaskResult
 from ttt_core.arc.tasks import Challenges, read_challenges, read_object
 from ttt_core.config import Config, to_dict
 from ttt_core.errors import InputError
-from ttt_core.run.environment import fingerprint
+from ttt_core.run.environment import TASK_FILES, fingerprint
 from ttt_core.run.store import STATUSES, read_records, write_atomic
 
 NAME = "run.json"
@@ -54,10 +55,10 @@ def required(run_dir: Path) -> dict:
 
 
 def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[dict, Challenges, dict]:
-    """Receipt, challenges and sound records, by task id, of a run; nothing is written.
+    """Receipt, challenges and sound records, by task id, of a run; nothing is written, other records are warned of.
 
-    challenges_path: where the run's challenge file is now, if not where it was. InputError if there is no run, or if that
-    file is no longer the run's.
+    challenges_path: where the run's challenge file is now, if not where it was. InputError if there is no run, if that
+    file is no longer the run's, or if all records are gone.
     """
     told = required(run_dir)
     if challenges_path is None and not Path(told["challenges"]).exists():
@@ -65,10 +66,17 @@ def read_run(run_dir: Path, challenges_path: str | Path | None = None) -> tuple[
             f"run folder {run_dir}: its challenge file {told['challenges']} is gone; name it by --challenges"
         )
     challenges_path = challenges_path or told["challenges"]
-    if fingerprint(challenges_path) != told["identity"].get("challenges_sha256"):
+    if fingerprint(challenges_path, TASK_FILES) != told["identity"].get("challenges_sha256"):
         raise InputError(f"{challenges_path}: is not what {run_dir} was made from; name that file by --challenges")
     challenges = read_challenges(challenges_path)
-    return told, challenges, read_records(run_dir, challenges.n_test, set_aside=False)[0]
+    records, complaints = read_records(run_dir, challenges.n_test, set_aside=False)
+    for complaint in complaints:
+        warnings.warn(complaint, stacklevel=3)
+    if (n := told["counts"]["ok"]) and not records:
+        raise InputError(
+            f"run folder {run_dir}: tasks/ holds none of {n} records; give the --out folder of the `solve` itself"
+        )
+    return told, challenges, records
 
 
 def write(run_dir: Path, receipt: Mapping) -> None:

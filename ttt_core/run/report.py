@@ -6,7 +6,7 @@ In: a run folder. Out: one self-contained file, images inline, no script. Reads 
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -48,7 +48,7 @@ def write_report(
     table = {task.id: told["tasks"][task.id] for task in tasks}
     page = {
         "title": f"Run {run_dir.resolve().name}",
-        "score": _score(answers, truths, told["tasks"]),
+        "score": _score(answers, truths, list(told["tasks"])),
         "judged": bool(truths),
         "facts": _facts(told),
         "unusable": [row["reason"] for task_id, row in told["tasks"].items() if task_id in challenges.bad],
@@ -83,9 +83,10 @@ def _devices(table: Mapping) -> list[dict]:
     ]
 
 
-def _score(answers: dict, truths: Mapping, ids: Iterable[str]) -> list[str]:
+def _score(answers: dict, truths: Mapping, ids: Sequence[str]) -> list[str]:
     known = [task_id for task_id in ids if task_id in truths]
-    return metric.format_score(metric.score(answers, truths, known)).splitlines() if known else []
+    unknown = [f"not counted     {len(ids) - len(known)} tasks that the solutions file lacks"] * (len(known) < len(ids))
+    return metric.format_score(metric.score(answers, truths, known)).splitlines() + unknown if known else []
 
 
 def _facts(told: dict) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from ttt_core.run import backends, keep, receipt, store, worker
 from ttt_core.run.budget import Budget
 from ttt_core.run.devices import cpu_workers
 from ttt_core.run.dispatch import NoWorker, Work, solve_all
-from ttt_core.run.environment import fingerprint, redact, versions
+from ttt_core.run.environment import TASK_FILES, fingerprint, redact, versions
 from ttt_core.run.supervise import Limits
 
 
@@ -46,7 +46,7 @@ def write_fallback(challenges_path: str | Path, run_dir: str | Path) -> Path:
     """Write a valid submission.json at once: placeholders, and the answers of records that `run_dir` already holds."""
     run_dir, challenges = _apart(run_dir, challenges_path), read_challenges(challenges_path)
     with store.locked(run_dir):
-        receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path)})
+        receipt.require_same(run_dir, {"challenges_sha256": fingerprint(challenges_path, TASK_FILES)})
         records, _ = store.read_records(run_dir, challenges.n_test, set_aside=False)  # `run` sets aside, and tells
         with store.writable(run_dir):
             return keep.write_submission(
@@ -80,7 +80,7 @@ def run(
     budget = Budget(time.monotonic() if started is None else started, budget_s)
     run_dir, challenges = _apart(run_dir, challenges_path), read_challenges(challenges_path)
     with caught_signals() as caught, store.locked(run_dir):
-        challenges_sha256 = fingerprint(challenges_path)
+        challenges_sha256 = fingerprint(challenges_path, TASK_FILES)
         receipt.require_same(run_dir, {"challenges_sha256": challenges_sha256})
         records, complaints = store.read_records(run_dir, challenges.n_test)
         before = keep.standing(run_dir, challenges)
@@ -90,9 +90,11 @@ def run(
         chosen = select_tasks(challenges, tasks)
         faults = challenges.faults if tasks is None else []
         if not chosen:
-            raise InputError(f"{challenges_path}: no usable task; the first: {faults[0]}; give a challenge file")
+            raise InputError(f"{challenges_path}: no usable task; the first: {challenges.faults[0]}; give a challenge file")
         if not Path(model).is_dir():
             raise InputError(f"model {model}: is not a folder; give one, such as kaggle_dataset/model")
+        if run_dir.resolve() == Path(model).resolve():
+            raise InputError(f"run folder {run_dir}: is the folder of the model; give another")
         ids = tuple(task.id for task in chosen)
         identity = receipt.identity(challenges_sha256, fingerprint(model), config, seed, ids)
         receipt.require_same(run_dir, identity)

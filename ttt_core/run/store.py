@@ -3,7 +3,7 @@
 `run_dir/tasks/<id>.json` holds `{"schema", "sha256", "result"}`, the checksum over the canonical JSON of `result`.
 Every write is atomic: temporary file in the same folder, fsync, rename, fsync of the folder. `run_dir/.space` holds
 room for the submission, which is given up where the disk is full. Not here: what the
-receipt must agree on (`receipt.py`), when records are written (`run.py`). Only the holder of `locked` may write.
+receipt must agree on (`receipt.py`), when records are written (`keep.py`). Only the holder of `locked` may write.
 """
 
 import contextlib

@@ -3,7 +3,7 @@
 It keeps the protocol (`messages.py`) on a descriptor of its own; whatever a library prints goes to the log file. It ends
 when its parent does, and after a failed turn, for a model that failed half-way is not to be trusted with the next one.
 
-Not here: the parent's side (`process.py`); budgets, order, records (`run.py`). No torch at import: the solver loads it.
+Not here: the parent's side (`process.py`); budgets and order (`dispatch.py`), records (`keep.py`). No torch at import: the solver loads it.
 """
 
 import ctypes

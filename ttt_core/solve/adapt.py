@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +43,8 @@ def adapted(
 ):
     """Within the context `model.net` is adapted to `task`; yields an Adaptation. deadline: monotonic seconds.
 
-    watch: called after each step with its number and loss; true ends the adaptation. folder: where the adaptation is
-    kept, and looked for first (see `saved.py`).
+    watch: called after each step with its number and loss; true ends the adaptation. folder: in which the adaptation
+    has a folder of its own, where it is kept, and looked for first (see `saved.py`).
     """
     note = ""
     with contextlib.ExitStack() as stack:
@@ -73,6 +73,7 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
     first, note, own, unkept = 0, "", "", ""
     if folder is not None:
         own = saved.identity(model, task, config, seed)
+        folder = folder / own[:8]
         start, note = saved.resume(folder, net, parameters, own)
         first = start.step if start else 0
         watch = saved.keeping(folder, net, parameters, own, watch)
@@ -95,13 +96,14 @@ def _fitted(model, task, config, plan: Plan, rng, deadline, watch: Watch, folder
 def for_inference(model: LoadedModel):
     """Within the context, for search and scoring, adapters are part of their matrices, and these have the dtype of computation.
 
-    A pass of few tokens else spends half of its time on casts and on the adapters' own products. Models stored in fewer
-    bits than float32 stay as they are: rounding would lose what a short adaptation adds to them.
+    A pass of few tokens else spends half of its time on casts and on the adapters' own products. In models stored in fewer
+    bits than float32 they are only cast: rounding the sums would lose what a short adaptation adds to the matrices.
     """
     # Norms or biases, not always both, keep the dtype in which the model is stored, but where all are trained.
     kept = [p for p in model.net.parameters() if p.ndim == 1] or [model.net.get_input_embeddings().weight]
     if any(p.dtype != torch.float32 for p in kept):
-        yield
+        with held_as(model.dtype, lora.adapter_parameters(model.net)):
+            yield
         return
     adapters = lora.adapter_layers(model.net)
     try:
@@ -177,12 +179,20 @@ def narrowed(model: LoadedModel, except_for: Set[nn.Parameter] = frozenset()):
 
     An embedding stays, and a head that is tied to it.
     """
-    wide, embedding = {}, model.net.get_input_embeddings().weight
+    left = except_for | {model.net.get_input_embeddings().weight}
+    weights = {layer.weight for layer in lora.linear_layers(model.net).values()} - left
+    with held_as(model.dtype, [weight for weight in weights if weight.dtype == torch.float32]):
+        yield
+
+
+@contextlib.contextmanager
+def held_as(dtype: torch.dtype, weights: Iterable[nn.Parameter]):
+    """Within the context `weights` have `dtype`; then they are again what they were, bit for bit."""
+    wide = {}
     try:
-        for weight in (layer.weight for layer in lora.linear_layers(model.net).values()):
-            if weight.dtype == torch.float32 != model.dtype and weight is not embedding and weight not in except_for:
-                wide[weight] = weight.data
-                weight.data = weight.data.to(model.dtype)
+        for weight in weights:
+            wide[weight] = weight.data
+            weight.data = weight.data.to(dtype)
         yield
     finally:
         for weight, data in wide.items():

@@ -1,10 +1,10 @@
 """Adaptations on disk: what was trained for a task, best and last, to go on from after a stop.
 
-A folder holds `last/` and `best/`, each a PEFT adapter directory where LoRA is trained, `trained.safetensors` for what
+Each has a folder by itself, named by the first digits of its identity: one of another base, task or configuration, such
+as that of a task's further pass, touches none. It holds `last/` and `best/`, each a PEFT adapter directory where LoRA is trained, `trained.safetensors` for what
 else is (with adapt.embedding_lr the embeddings and the head, without which the PEFT directory is another model), and
 `state.json`, written last, with the checksums of both. What does not match its checksums is set aside by
-name and never loaded; what belongs to another base, task or configuration is not touched. Optimiser moments are not
-kept: a resumed adaptation warms them up anew.
+name and never loaded. Optimiser moments are not kept: a resumed adaptation warms them up anew.
 """
 
 import dataclasses
@@ -71,13 +71,13 @@ def save(directory: Path, name: str, net: nn.Module, parameters: list, saved: Sa
 
 
 def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identity: str) -> str:
-    """Save as last, and as best unless a better one of this identity is there.
+    """Save as last, and as best unless a better one is there.
 
     A full disk ends no adaptation: returned is why it is not kept, or "".
     """
     try:
         save(directory, LAST, net, parameters, saved, identity)
-        if _is_best(directory, saved, identity):
+        if _is_best(directory, saved):
             save(directory, BEST, net, parameters, saved, identity)
     except (OSError, SafetensorError) as error:
         for name in (LAST, BEST):
@@ -86,10 +86,9 @@ def keep(directory: Path, net: nn.Module, parameters: list, saved: Saved, identi
     return ""
 
 
-def _is_best(directory: Path, saved: Saved, identity: str) -> bool:
+def _is_best(directory: Path, saved: Saved) -> bool:
     try:
-        best = json.loads((directory / BEST / STATE).read_text(encoding="utf-8"))
-        return best["identity"] != identity or saved.loss < float(best["loss"])
+        return saved.loss < float(json.loads((directory / BEST / STATE).read_text(encoding="utf-8"))["loss"])
     except (OSError, ValueError, LookupError, TypeError):
         return True
 
