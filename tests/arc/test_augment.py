@@ -61,3 +61,14 @@ def test_no_colour_is_free_where_the_rule_says_which_one_an_output_gets():
     assert augment.free_colors(swapped) == ()
     moved = pairs(([8, 0], [0, 8]), ([3, 0], [0, 3]))  # any colour moves alike
     assert augment.free_colors(moved) == tuple(range(1, 10))
+
+
+def test_a_view_has_its_own_order_and_drawn_views_their_own_colours():
+    grids = [np.full((1, 2), color, np.uint8) for color in (1, 2, 3)]
+    task = Task("t", tuple(Pair(g, g) for g in grids), (Pair(grids[0]),))
+    assert [pair.input[0, 0] for pair in augment.view(augment.Augmentation(order=(2, 0, 1)), task).train] == [3, 1, 2]
+    drawn = augment.draw_views(task, 16, augment.task_rng(0, "t"))
+    assert len({v.colors for v in drawn}) > 8 and drawn[0] == augment.Augmentation()
+    assert {v.colors for v in augment.draw_views(task, 16, augment.task_rng(0, "t"), "none")} == {
+        augment.IDENTITY_COLORS
+    }

@@ -108,3 +108,8 @@ def test_the_rate_of_a_cosine_is_half_in_the_middle_and_a_constant_stays():
     cosine, constant = (AdaptConfig(steps=100, warmup=0.0, decay=decay) for decay in ("cosine", "constant"))
     assert [round(rate(cosine, 50, share), 4) for share in (0, 0.25, 0.5, 1)] == [1, 0.8536, 0.5, 0]
     assert [rate(constant, 50, share) for share in (0, 0.5, 1)] == [1, 1, 1]
+
+
+def test_weight_decay_is_what_the_settings_say():
+    for config in (AdaptConfig(weight_decay=0.3), AdaptConfig(optimizer="muon", weight_decay=0.3)):
+        assert {g["weight_decay"] for o in make_optimizers(groups(), config) for g in o.param_groups} == {0.3}

@@ -35,7 +35,7 @@ from ttt_core.model.load import load_model
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
 from ttt_core.model.sources import read_corpus
-from ttt_core.model.step import make_optimizers, train_step
+from ttt_core.model.step import make_optimizers, train_step, update_ema
 from ttt_core.model.stream import examples
 
 
@@ -605,3 +605,34 @@ def test_tasks_whose_pairs_are_all_too_long_are_told(data, tmp_path):
     assert told.task_ids == ["t0", "t1", "t2", "t3", "small"] and told.shown_ids == ["small"]
     pretrain(None, tmp_path / "all", config(1), **asked)
     pretrain(data, tmp_path / "next", short, base=tmp_path / "all", **asked)  # which was shown the large one
+
+
+def test_averages_follow_the_weights_and_a_step_is_no_longer_than_the_clip():
+    net = nn.Linear(2, 1, bias=False)
+    ema = {"weight": torch.zeros(1, 2)}
+    with torch.no_grad():
+        net.weight.fill_(1.0)
+    for number in range(1000, 1003):
+        update_ema(ema, net, 0.9, number)
+    assert torch.allclose(ema["weight"], torch.full((1, 2), 1 - 0.9**3), atol=1e-6)
+
+    class Steep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+
+        def forward(self, input_ids):
+            return SimpleNamespace(loss=100.0 * self.weight.sum())
+
+    model = Steep()
+    train_step(model, [torch.optim.SGD(model.parameters(), lr=1.0)], [({"input_ids": torch.zeros(1)}, 1.0)], 0.5)
+    assert float(model.weight.norm().detach()) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_vectors_and_the_rest_have_their_rates():
+    net = GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("a",)))
+    config = PretrainConfig(1.0, vector_lr=0.7, lr=0.2, muon_lr=0.1)
+    muon, adamw = make_optimizers(net, config, World(0, 1, torch.device("cpu")))
+    rates = {id(p): group["lr"] for o in (muon, adamw) for group in o.param_groups for p in group["params"]}
+    assert rates[id(net.task_vectors.weight)] == rates[id(net.dihedral_vectors.weight)] == 0.7
+    assert rates[id(net.embed_tokens.weight)] == 0.2 and rates[id(net.layers[0].mlp.up_proj.weight)] == 0.1

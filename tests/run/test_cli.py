@@ -7,12 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from ttt_core.__main__ import main
 from ttt_core.config import preset
+from ttt_core.errors import InputError
+from ttt_core.model import pretrain as training
+from ttt_core.run import report
 from ttt_core.run import run as run_module
 from ttt_core.run.suited import suited
 
@@ -183,3 +187,42 @@ def test_help_is_no_error(capsys):
     for line in ("--help", "solve --help", "pretrain --help"):
         assert main(line.split()) == 0
     assert "--budget-s" in capsys.readouterr().out
+
+
+def test_every_option_reaches_the_function_that_it_is_for(place, monkeypatch):
+    asked = {}
+
+    def recorded(module, name):
+        def function(*given, **named):
+            asked[name] = given, named
+            raise InputError("enough")
+
+        monkeypatch.setattr(module, name, function)
+
+    for module, name in (
+        (run_module, "run"),
+        (run_module, "reselect"),
+        (training, "pretrain"),
+        (report, "write_report"),
+    ):
+        recorded(module, name)
+    began = time.monotonic()
+    assert main(f"{SOLVE} --tasks a --seed 7 --devices cpu:2 --preset marc --set adapt.rank=64".split()) == 2
+    (challenges, model, out), named = asked["run"]
+    assert (str(challenges), str(model), str(out)) == ("challenges.json", "model", "out")
+    assert began <= named.pop("started") <= time.monotonic() and named.pop("model_note") == ""
+    options = {"budget_s": 30.0, "tasks": "a", "seed": 7, "devices": "cpu:2"}
+    assert named == options | {"config": preset("marc", ["adapt.rank=64"])}
+    line = "--data d --extra e --transductive t --base b --challenges c --hold-out h --exclude x,y --lr 3 --piece-s 4"
+    assert main(f"pretrain --out m --budget-s 5 {line}".split()) == 2
+    (data, out, config), named = asked["pretrain"]
+    assert (str(data), str(out), config.budget_s, config.lr, config.piece_s) == ("d", "m", 5.0, 3.0, 4.0)
+    assert began <= named.pop("began") and {name: str(path) for name, path in named.items() if isinstance(path, Path)} == {
+        "extra": "e", "transductive": "t", "base": "b", "guard": "c"
+    }  # fmt: skip
+    assert (named["hold_out"], named["exclude"]) == (frozenset("h"), frozenset("xy"))
+    (place / "out/run.json").write_text("{}")
+    assert main("report out --solutions s.json --challenges c.json".split()) == 2
+    assert main("reselect out --selector majority --challenges c.json".split()) == 2
+    assert tuple(map(str, asked["write_report"][0])) == ("out", "s.json", "c.json")
+    assert tuple(map(str, asked["reselect"][0])) == ("out", "majority", "c.json")

@@ -313,3 +313,18 @@ def test_adapted_tasks_and_few_tasks_have_turns_of_their_own():
     assert shared_turns(["a", "b"], {"a": 1.0, "b": 2.0}, devices=4) == {"a": ("a",), "b": ("b",)}
     plan, *_ = work()
     assert solve_all(plan, Backend("x", lambda name, job: answer(job) if len(job.tasks) == 1 else None)) == ""
+
+
+def test_no_turn_may_outlast_the_run(monkeypatch):
+    plan, kept, _ = work(budget_s=200.0)
+    plan = dataclasses.replace(plan, limits=Limits(start_s=1e6, grace_s=1e6, pause_s=0.0))
+
+    class Strict(Backend):
+        def begin(self, name, method, argument, overdue_s):
+            now, budget = time.monotonic(), plan.budget
+            assert (argument if method == "start" else argument.seconds) <= budget.left_s(now) + 0.1
+            assert method == "start" or argument.kill_s <= budget.hard_stop - now + 0.1
+            assert overdue_s <= budget.last_word - now + 0.1
+            super().begin(name, method, argument, overdue_s)
+
+    assert solve_all(plan, Strict(["x"])) == "" and len(kept) == 12

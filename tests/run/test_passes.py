@@ -26,6 +26,8 @@ def test_profiles_change_the_work_and_not_the_method(name):
     assert wide.decode.floor < config.decode.floor and small.decode.batch_tokens < config.decode.batch_tokens
     assert {c.adapt.method for c in (wide, small)} == {config.adapt.method}
     assert small.adapt.memory_share == config.adapt.memory_share / 2
+    assert small.rescore.max_candidates == config.rescore.max_candidates // 2
+    assert small.rescore.batch_tokens < config.rescore.batch_tokens
 
 
 def record(*candidates, **changes):

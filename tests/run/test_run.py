@@ -444,3 +444,27 @@ def test_a_reselection_stands_until_the_run_goes_on(place, go):
     assert path.read_bytes() == reselected != before and receipt(place)["reselected"] == "majority"
     go()
     assert path.read_bytes() == before and "reselected" not in receipt(place)
+
+
+TOLD = """
+import json, os, time
+from pathlib import Path
+from ttt_core.arc.result import TaskResult
+
+def load(model, device, config, adapters=None):
+    def solve(tasks, config, seed, deadline, beat):
+        told = [seed, deadline - time.monotonic(), adapters, os.environ.get("HF_TOKEN")]
+        Path(os.environ["NOTES"]).write_text(json.dumps(told))
+        return [TaskResult(task.id, "ok", attempts=tuple((p.input, p.input) for p in task.test)) for task in tasks]
+    return solve
+"""
+
+
+def test_a_solver_is_told_seed_time_and_folder_and_no_secret(place, go):
+    (place / "told.py").write_text(TOLD)
+    config, limits = Config(adapt=AdaptConfig(save=True)), Limits(task_s=0.1, grace_s=50.0, pause_s=0.0)
+    go(solver="told:load", seed=5, config=config, tasks="a", limits=limits)
+    seed, left_s, adapters, token = json.loads((place / "notes").read_text())
+    planned_s = json.loads((place / "run/tasks/a.json").read_text())["result"]["notes"]["planned_s"]
+    assert seed == 5 and token is None and adapters == str((place / "run/adapters").resolve())
+    assert 0.5 * planned_s < left_s <= planned_s

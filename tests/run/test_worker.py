@@ -3,15 +3,16 @@
 import errno
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.processes import living
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import Config, to_dict
+from ttt_core.config import Config, preset, to_dict
 from ttt_core.errors import ModelError
-from ttt_core.run import faults, messages, process, store
+from ttt_core.run import faults, messages, process, store, worker
 from ttt_core.run.environment import worker_environment
 
 SOLVERS = """
@@ -186,3 +187,15 @@ def test_only_what_another_start_would_meet_again_is_final(cause, final):
     error = ModelError("model m: transformers cannot load it")
     error.__cause__ = cause
     assert faults.is_final(error) is final and not faults.is_final(ValueError("a bug"))
+
+
+def test_the_real_solver_keeps_adapters_where_it_is_told(monkeypatch):
+    from ttt_core.model import speed
+    from ttt_core.solve import task as solving
+
+    monkeypatch.setattr(speed, "keep_memory", lambda: None)  # for good, it would be
+    monkeypatch.setattr(solving, "solve_task", lambda *given, **named: named["adapters"])
+    solve = worker.load_solver(
+        str(Path(__file__).parents[2] / "kaggle_dataset/model"), "cpu", preset("grid"), adapters="kept"
+    )
+    assert solve(["a task"], preset("grid"), 0, float("inf"), lambda *_: None) == [Path("kept")]

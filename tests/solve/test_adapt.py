@@ -743,3 +743,24 @@ def test_trained_embeddings_go_with_layer_norms_of_fewer_bits():
     with adapted(model, a_task(), config, task_rng(0, "a"), math.inf) as done:
         assert done.steps == 2 and all(map(math.isfinite, done.losses))
     assert all(torch.equal(p, before[name]) and p.dtype == torch.bfloat16 for name, p in model.net.named_parameters())
+
+
+def test_rates_and_scaling_are_those_of_the_settings():
+    config = AdaptConfig(rank=4, alpha=6.0, lr=1e-3, vector_lr=5e-2, embedding_lr=2e-4)
+    for rslora, scaling in ((False, 1.5), (True, 3.0)):
+        for kind, rates in (("grid", [1e-3, 2e-4, 5e-2]), ("linear", [1e-3, 2e-4])):
+            model = loaded(kind)
+            with trainable(model, "t", dataclasses.replace(config, rslora=rslora), 0) as groups:
+                assert [group["lr"] for group in groups] == rates
+                assert {layer.scaling for layer in lora.adapter_layers(model.net).values()} == {scaling}
+
+
+def test_training_takes_its_share_of_the_free_memory(monkeypatch):
+    model, config = loaded("linear"), AdaptConfig(rank=2)
+    guess = adapt.estimate_of(model, adapt.weighed(config), False)
+    monkeypatch.setattr(adapt.memory, "free_bytes", lambda device: 2 * (guess.total(400) - guess.weights))
+    tokens = {
+        share: adapt.plan_of(model, dataclasses.replace(config, memory_share=share), 300).micro_tokens
+        for share in (0.5, 1.0)
+    }
+    assert tokens[0.5] == pytest.approx(400, abs=2) and tokens[1.0] > 700

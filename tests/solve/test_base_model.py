@@ -45,3 +45,11 @@ def test_adaptation_lowers_the_nll_of_held_out_demonstrations_and_a_rate_of_zero
     before, after, twin = (np.mean([held_out_nll(model, t, *how) for t in tasks]) for how in ((0,), (15,), (1, 0.0)))
     assert after < before - 0.1
     assert not twin < before - 0.1
+
+
+def test_the_shipped_model_knows_what_it_was_trained_on(model, tmp_path):
+    """Positions, vectors and weights belong together: under each task's own vector its demonstrations are no surprise."""
+    write_edition("arc-agi-1", tmp_path)
+    known = select_tasks(read_challenges(tmp_path / "arc-agi_training_challenges.json"), "3")
+    nats = [held_out_nll(model, Task(task.id, task.train, task.train[:1]), 0) for task in known]
+    assert max(nats) < 0.1, nats

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ttt_core.arc.augment import task_rng
+from ttt_core.arc.augment import Augmentation, task_rng
 from ttt_core.arc.tasks import Pair, Task
-from ttt_core.config import AdaptConfig, preset
+from ttt_core.config import AdaptConfig, DecodeConfig, preset
 from ttt_core.model.gridlm import GridLM, GridLMConfig
 from ttt_core.model.load import load_model
-from ttt_core.solve.adapt import adapted
+from ttt_core.solve import task as solving
+from ttt_core.solve.adapt import adapted, start_vectors
 from ttt_core.solve.feed import batch_of, step_rows, stream, target_logits
 from ttt_core.solve.task import solve_task
 
@@ -147,3 +148,57 @@ def test_early_stopping_takes_the_steps_that_the_trial_says(model, task, monkeyp
         with adapted_to(model, task, config, 0, math.inf) as notes:
             assert notes["steps"] == (12 if early else 32)
             assert (notes["trial"] or {}).get("steps") == (12 if early else None)
+
+
+def test_adaptation_has_its_share_of_the_time(model, task, monkeypatch):
+    asked, real = [], solving.adapted
+    monkeypatch.setattr(solving, "adapted", lambda *given, **named: asked.append(given[4]) or real(*given, **named))
+    now = time.monotonic()
+    with solving.adapted_to(model, task, AdaptConfig(method="none", time_share=0.25), 0, now + 1000.0):
+        assert 249.0 < asked[0] - now < 260.0
+
+
+def test_no_more_candidates_are_scored_than_asked_for(model, task):
+    few = ["adapt.method=none", "decode.floor=0.001", "decode.views=4"]
+    counts = [
+        len(solve_task(model, task, preset("grid", [*few, f"rescore.max_candidates={n}"]), seed=0).candidates[0])
+        for n in (32, 2)
+    ]
+    assert counts[0] > 2 == counts[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "height", "colours"), [("same_shape", None, 3), ("palette", 3, None), ("constant_shape", 3, 3)]
+)
+def test_what_is_known_of_an_answer_is_as_the_settings_say(model, kind, height, colours):
+    """Each by itself switched off, or for the constant shape on where inputs differ in theirs."""
+    grids = [np.arange(9, dtype=np.uint8).reshape(3, 3) % 3, np.ones((3, 3), np.uint8) * 2]
+    pairs = [Pair(g if kind != "constant_shape" else g[: 2 + i], g) for i, g in enumerate(grids)]
+    place = solving.Place(0, 0, Augmentation(), (0,))
+    options = {"same_shape": True, "palette": True, "constant_shape": False}
+    priors = []
+    for value in (False, True):
+        query = solving._query(
+            model, Task("t", tuple(pairs), (Pair(grids[0]),)), place, DecodeConfig(**options | {kind: value})
+        )
+        priors.append((query.prior.height, query.prior.colors))
+    shapes, palettes = zip(*priors)
+    assert (shapes[0] != shapes[1]) == (kind != "palette") and (palettes[0] != palettes[1]) == (kind == "palette")
+
+
+def test_an_unknown_task_starts_from_the_mean_of_the_known_ones():
+    net = GridLM(GridLMConfig(width=32, layers=1, heads=2, hidden=32, task_ids=("a", "b")))
+    vectors = net.task_vectors.weight
+    assert torch.allclose(start_vectors(net, "c"), vectors.mean(0).expand(8, -1)) and not torch.equal(
+        vectors[0], vectors[1]
+    )
+    assert torch.equal(start_vectors(net, "b"), vectors[1].expand(8, -1))
+
+
+@pytest.mark.parametrize("permuted", [True, False])
+def test_colours_of_training_views_are_permuted_where_the_settings_say_so(model, permuted):
+    grids = [np.full((2, 2), color, np.uint8) for color in (1, 2)]
+    task = Task("t", tuple(Pair(g, g) for g in grids), (Pair(grids[0]),))
+    rows = stream(model, task, AdaptConfig(color_permutations=permuted), task_rng(0, "t"))
+    seen = {int(token) for _, (row, _) in zip(range(40), rows, strict=False) for token in row.ids if token < 10}
+    assert (len(seen) > 2) == permuted
