@@ -130,7 +130,9 @@ def solve(
     with leaving_on_signals((out / "submission.json").exists):
         write_fallback(challenges, out)  # before a download that may take long
         access = resolve(model, fallback=fallback)
-    options, told = suited(preset, set_ or (), access.path, strict=not access.note)
+    options, told = suited(
+        preset, set_ or (), access.path, strict=not access.note
+    )  # with a note the bundled one stands in
     if note := "; ".join(filter(None, (access.note, told))):
         print(note, file=sys.stderr)
     summary = run(

@@ -25,7 +25,8 @@ from tests.bench.concepts import all_concepts, pairs_of
 from ttt_core.arc.augment import task_rng
 from ttt_core.arc.tasks import MAX_SIDE, MAX_TASKS, N_COLORS, read_challenges, read_ids, to_grid
 from ttt_core.errors import InputError, TTTError
-from ttt_core.model.sources import look, read_extra, read_training_tasks, turns_of
+from ttt_core.model.leakage import look, turns_of
+from ttt_core.model.material import read_extra, read_training_tasks
 
 MADE_PAIRS = 12  # of each made task
 TRIES = 40  # source pairs looked at for them

@@ -397,6 +397,12 @@ def test_faults_name_gpus_of_no_use_and_only_what_was_found_changes_the_devices(
     assert found[0] == instead and len(found[1]) == faults
 
 
+def build_with(line, folder, *options):
+    """The build with one more line in the profile."""
+    (folder / "profile.yaml").write_text(PROFILE.read_text() + line + "\n")
+    return build(folder / "out", *options, "--profile", folder / "profile.yaml")
+
+
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
@@ -417,8 +423,7 @@ def test_faults_name_gpus_of_no_use_and_only_what_was_found_changes_the_devices(
     ],
 )
 def test_a_profile_of_unknown_names_or_of_values_of_another_kind_is_refused(line, fault, tmp_path):
-    (tmp_path / "profile.yaml").write_text(PROFILE.read_text() + line + "\n")
-    ran = build(tmp_path / "out", "--profile", tmp_path / "profile.yaml")
+    ran = build_with(line, tmp_path)
     assert ran.exit_code == 1 and ran.output.startswith("error: ") and fault in ran.output
 
 
@@ -444,8 +449,7 @@ def test_a_profile_that_would_fail_in_the_rerun_alone_is_told():
     ],
 )
 def test_a_profile_that_would_fail_in_the_rehearsal_is_told_in_its_own_terms(line, fault, tmp_path):
-    (tmp_path / "profile.yaml").write_text(PROFILE.read_text() + line + "\n")
-    ran = build(tmp_path / "out", "--check", "--profile", tmp_path / "profile.yaml")
+    ran = build_with(line, tmp_path, "--check")
     assert ran.exit_code == 1 and re.fullmatch(fault, ran.output.strip()), ran.output
 
 

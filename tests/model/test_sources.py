@@ -15,11 +15,12 @@ from ttt_core.arc.editions import write_edition
 from ttt_core.arc.tasks import Pair, Task
 from ttt_core.config import preset
 from ttt_core.errors import InputError
-from ttt_core.model import sources, start
+from ttt_core.model import leakage, material, start
 from ttt_core.model.load import load_model
+from ttt_core.model.material import uncollected
 from ttt_core.model.pretrain import pretrain
 from ttt_core.model.pretrain_config import PretrainConfig
-from ttt_core.model.sources import permutable, read_corpus, uncollected
+from ttt_core.model.sources import permutable, read_corpus
 from ttt_core.run.evaluation import known_tasks
 from ttt_core.solve.task import solve_task
 
@@ -106,17 +107,17 @@ def test_a_pair_that_a_view_would_show_is_a_leak_where_it_has_30_cells(place, le
         if leak == "test input":
             task = {"train": [as_json(Pair(*2 * [np.array([[7]], np.uint8)]))], "test": [as_json(pair)]}
         write(place, {"c0": task})
-        assert sources.leaks(set(), known, place / "asked.json") == ({"t1": ("c0",)} if is_told else {})
+        assert leakage.leaks(set(), known, place / "asked.json") == ({"t1": ("c0",)} if is_told else {})
         write(place, {"c0": task | {"train": [as_json(twin)] * 2} if leak == "demonstration" else asked(place)["c0"]})
-        assert bool(sources.leaks(set(), known, place / "asked.json")) == (is_told and leak == "test input")
+        assert bool(leakage.leaks(set(), known, place / "asked.json")) == (is_told and leak == "test input")
 
 
 def test_the_training_set_shows_what_two_evaluation_tasks_ask(tmp_path):
     """One pair as it stands, another in other colours: known of ARC-AGI-1, and told by name."""
     write_edition("arc-agi-1", tmp_path)
-    tasks = sources.read_training_tasks(tmp_path)
+    tasks = material.read_training_tasks(tmp_path)
     pairs = ((task.id, pair) for task in tasks for pair in (*task.train, *task.test))
-    found = sources.leaks({task.id for task in tasks}, pairs, tmp_path / "arc-agi_evaluation_challenges.json")
+    found = leakage.leaks({task.id for task in tasks}, pairs, tmp_path / "arc-agi_evaluation_challenges.json")
     assert found == {"40853293": ("070dd51e",), "caa06a1f": ("50a16a69",)}
 
 
@@ -149,7 +150,7 @@ def test_all_leaks_are_told_at_once_in_the_form_that_leaves_them_out(place, monk
         InputError, match="t0 shows what task c0 .*, and 2 more like it; leave them .* --exclude t0,t1,t2$"
     ):
         corpus(place)
-    monkeypatch.setattr(sources, "MANY", 2)
+    monkeypatch.setattr(leakage, "MANY", 2)
     with pytest.raises(InputError, match="leave them out with --exclude @FILE, where FILE holds t0,t1,t2$"):
         corpus(place)
 

@@ -1,4 +1,4 @@
-"""Attention over packed rows by plain products: what `attention.py` takes on a CPU.
+"""Attention over packed rows by plain products: what `attention.py` takes on a CPU in bfloat16.
 
 Short sequences are attended to together, for on a CPU a product of a few tokens costs no more than the call; longer ones go
 block by block of their queries, whose scores stay in the cache of a core. Keys are padded to a multiple of ALIGNED

@@ -29,10 +29,11 @@ from ttt_core.model.corpus import Corpus
 from ttt_core.model.distributed import World, world
 from ttt_core.model.gridlm import GridLM
 from ttt_core.model.load import autocast, dtype_on, sha256_of_weights
+from ttt_core.model.material import uncollected
 from ttt_core.model.pretrain_config import MAY_CHANGE, PretrainConfig, schedule
 from ttt_core.model.rows import callable_of, compiler_missed
 from ttt_core.model.signals import deferred_signals
-from ttt_core.model.sources import read_corpus, uncollected
+from ttt_core.model.sources import read_corpus
 from ttt_core.model.speed import keep_memory, matmul_rate, training_flop
 from ttt_core.model.start import make_net
 from ttt_core.model.step import make_optimizers, train_step, update_ema, weights_of

@@ -1,45 +1,22 @@
-"""Where pretraining pairs come from: training tasks, generated pairs, a challenge file's demonstrations; and the leakage guard.
+"""What pretraining learns: the pairs of training tasks, generated pairs, a challenge file's demonstrations, as a `Corpus`.
 
-Reads Kaggle-named files and RE-ARC-like extra pairs into a `Corpus`. Of a challenge file only the demonstrations are
-taken, whatever else stands in it. Not here: views (`corpus.py`), batches.
+Not here: how they are read (`material.py`), what must not be learnt (`leakage.py`), views (`corpus.py`), batches.
 """
 
-import collections
-import contextlib
-import gc
-import gzip
-import hashlib
-import json
-import reprlib
 import warnings
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ttt_core.arc import augment
-from ttt_core.arc.metric import read_solutions
-from ttt_core.arc.tasks import N_COLORS, Challenges, Pair, Task, grid_fault, nearest, read_challenges, to_grid
+from ttt_core.arc.tasks import N_COLORS, Pair, Task, nearest
 from ttt_core.errors import InputError
 from ttt_core.model.corpus import Corpus, length
+from ttt_core.model.leakage import digest, refuse_leaks
+from ttt_core.model.material import read_demonstrations, read_extra, read_training_tasks
 
 COLOR_RULES = ("none", "free", "outputs_fixed", "all")
-MANY = 60  # ids that a command line is better spared
-TELLING_CELLS = 30  # of a grid that is the same puzzle in any view; smaller ones are often alike by chance
-EXTRA_LAYOUT = "give a JSON file {id: [pair, ...]}, or RE-ARC's folder of <id>.json files, each a list of pairs"
-
-
-@contextlib.contextmanager
-def uncollected():
-    """Within the context no garbage is looked for: among millions of lists that are still in use that takes 0.4 of the time of reading."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def read_corpus(
@@ -112,32 +89,6 @@ def read_corpus(
     return Corpus(tuple(ids), tuple(free), tuple(pairs), tuple(held_out), frozenset(task.id for task in shown))
 
 
-def refuse_leaks(
-    tasks: dict[str, Task],
-    shown: list[Task],
-    generated: dict,
-    guard: Path,
-    in_data: set[str],
-    transductive: Path | None,
-) -> None:
-    """InputError if what is learnt shows what `guard` asks: all of `tasks` and their generated pairs, of those `shown` the demonstrations.
-
-    Says how to be rid of it: --exclude leaves a task out, but of one that is `in_data` too not what `transductive` shows.
-    """
-    checked = [*tasks.values(), *shown]
-    pairs = ((t.id, pair) for t in checked for pair in (*t.train, *t.test, *generated.get(t.id, ())))
-    if told := leaks({t.id for t in checked}, pairs, guard):
-        stays = {t.id for t in shown} & in_data
-        out, off = [t for t in told if t in tasks or t not in stays], [t for t in told if t in stays]
-        (source, (asked, *_)), *others = told.items()
-        more, it = (f", and {len(others)} more like it", "them") if others else ("", "it")
-        given = ",".join(out) if len(out) <= MANY else f"@FILE, where FILE holds {','.join(out)}"
-        ways = [f"leave {it} out with --exclude {given}"] if out else []
-        ways += [f"take {','.join(off)} out of {transductive}"] if off else []
-        leak = f"training task {source} shows what task {asked} of {guard} asks{more}"
-        raise InputError(f"leak: {leak}; {', and '.join(ways)}")
-
-
 def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
     """Colours that a view may exchange. none; all but 0; outputs_fixed: those that some input shows, but 0; free: see augment."""
     if rule == "free":
@@ -145,40 +96,6 @@ def permutable(pairs: tuple[Pair, ...], rule: str) -> tuple[int, ...]:
     if rule == "outputs_fixed":
         return tuple(sorted(set().union(*(np.unique(p.input).tolist() for p in pairs)) - {0}))
     return tuple(range(1, N_COLORS)) if rule == "all" else ()
-
-
-def read_training_tasks(data: Path) -> list[Task]:
-    """The training tasks of a Kaggle-named folder, with the outputs of their test pairs."""
-    if not data.is_dir():
-        raise InputError(
-            f"data {data}: no such folder; write it with `python -m ttt_core data --edition arc-agi-1 --out {data}`"
-        )
-    solutions = read_solutions(data / "arc-agi_training_solutions.json")
-    tasks = usable(data / "arc-agi_training_challenges.json").tasks
-    for task in tasks:
-        if (n := len(solutions.get(task.id, ()))) != len(task.test):
-            told = f"task {task.id} has {len(task.test)} test inputs and {n} solutions"
-            raise InputError(f"{data}: {told}; write the edition anew with `python -m ttt_core data`")
-    return [
-        Task(t.id, t.train, tuple(Pair(p.input, o) for p, o in zip(t.test, solutions[t.id], strict=True)))
-        for t in tasks
-    ]
-
-
-def read_demonstrations(challenges: Path) -> list[Task]:
-    """The usable tasks of a challenge file without their test pairs: nothing of those is ever learnt. InputError if there are none."""
-    return [Task(task.id, task.train, ()) for task in usable(challenges).tasks]
-
-
-def usable(challenges: Path, others: str = "are left out") -> Challenges:
-    """A challenge file, and a warning that names one of its tasks that is not usable. InputError if none is."""
-    read = read_challenges(challenges)
-    if not read.tasks:
-        raise InputError(f"{challenges}: no usable task: {read.faults[0]}; give a challenge file")
-    if read.bad:
-        told = f"{len(read.bad)} of {len(read.n_test)} tasks {others}: {read.faults[0]}"
-        warnings.warn(f"{challenges}: {told}", stacklevel=4)
-    return read
 
 
 def split_last(task: Task) -> Task:
@@ -191,113 +108,3 @@ def split_last(task: Task) -> Task:
 def distinct(pairs: Iterable[Pair]) -> list[Pair]:
     """The pairs without repetitions, in order."""
     return list({digest(p.input, p.output): p for p in pairs}.values())
-
-
-def read_extra(path: Path, tasks: dict[str, Task]) -> dict[str, list[Pair]]:
-    """Generated pairs {task id: [pair, ...]} for `tasks` only.
-
-    From one JSON file {id: [pair, ...]}, gzipped or not, or as RE-ARC is published: a folder of <id>.json, each a list
-    of pairs, given itself or by the folder that holds it as `tasks`. InputError on another layout.
-    """
-    if path.is_dir():
-        folder = path / "tasks" if (path / "tasks").is_dir() else path
-        raw = {key: _read_json(file) for key in tasks if (file := folder / f"{key}.json").exists()}
-        if not raw:
-            raise InputError(f"extra pairs {folder}: no <id>.json of a training task; {EXTRA_LAYOUT}")
-    else:
-        raw = _read_json(path)
-        if not isinstance(raw, dict):
-            raise InputError(f"extra pairs {path}: the root is a JSON {type(raw).__name__}, no object; {EXTRA_LAYOUT}")
-    if not tasks.keys() & raw.keys():
-        warnings.warn(f"extra pairs {path}: none is of a training task, so none is learnt", stacklevel=4)
-    for key in tasks.keys() & raw.keys():
-        if not isinstance(raw[key], list):
-            raise InputError(f"extra pairs {path} task {key}: {reprlib.repr(raw[key])} is no list; {EXTRA_LAYOUT}")
-    return {key: [_extra_pair(path, key, pair) for pair in raw[key]] for key in tasks if key in raw}
-
-
-def _read_json(path: Path):
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            return json.load(file)
-    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
-        raise InputError(f"extra pairs {path}: {error}; {EXTRA_LAYOUT}") from None
-
-
-def _extra_pair(path: Path, task_id: str, pair) -> Pair:
-    fault = "no pair" if not isinstance(pair, dict) else grid_fault(pair.get("input")) or grid_fault(pair.get("output"))
-    if fault:
-        raise InputError(f"extra pairs {path} task {task_id}: {fault}; give {{'input': grid, 'output': grid}} for each")
-    return Pair(to_grid(pair["input"]), to_grid(pair["output"]))
-
-
-def leaks(ids: set[str], pairs: Iterable[tuple[str, Pair]], guard: Path) -> dict[str, tuple[str, ...]]:
-    """Tasks of the material (ids; pairs of an id and a pair) that show what the challenge file `guard` asks, each with those of its tasks.
-
-    What may be shown is a task id, a pair or a test input; grids of 30 cells and more in any view.
-    """
-    read, asked = usable(guard, "cannot be read and are compared by id alone"), collections.defaultdict(set)
-    inputs = set()
-    for task in read.tasks:
-        for pair in (*task.train, *(Pair(p.input) for p in task.test)):  # whatever else the file holds
-            for seen in turns_of(pair):
-                inputs.add(look(seen.input))
-                asked[look(*(g for g in (seen.input, seen.output) if g is not None))].add(task.id)
-    told = {task_id: {task_id} for task_id in read.n_test if task_id in ids}
-    for task_id, pair in pairs:
-        if (shown := look(pair.input)) in inputs:
-            if found := asked.get(shown, set()) | asked.get(look(pair.input, pair.output), set()):
-                told.setdefault(task_id, set()).update(found)
-    return {task_id: tuple(sorted(found)) for task_id, found in told.items()}
-
-
-def base_leaks(base_ids: set[str], guard: Path, data: Path | None = None) -> dict[str, tuple[str, ...]]:
-    """Tasks that a base model knows and that show what `guard` asks, each with those of its tasks: by id or, of those in `data`, by content."""
-    known = [task for task in read_training_tasks(data) if task.id in base_ids] if data else []
-    return leaks(base_ids, ((t.id, pair) for t in known for pair in (*t.train, *t.test)), guard)
-
-
-def refuse_base(
-    base_ids: set[str],
-    guard: Path,
-    transductive: bool,
-    data: Path | None = None,
-    learnt_ids: frozenset[str] = frozenset(),
-    exclude: frozenset[str] = frozenset(),
-) -> None:
-    """InputError if a base model knows tasks of `guard`, from more than a transductive run may use; see `base_leaks`.
-
-    learnt_ids: those of base_ids that it knows with their answers, which a transductive run is told. exclude: of what it
-    knows by these other tasks it is only warned.
-    """
-    for source, asked in (known := base_leaks(base_ids, guard, data)).items():
-        how = "learnt with its answers" if transductive and source in learnt_ids else "learnt"
-        shows = "" if source in asked else f"task {source}, which shows what is asked by "
-        told = f"the base model has {how} {shows}task {', '.join(asked)} of {guard}"
-        if source in asked or source not in exclude:
-            more = f", and {len(known) - 1} more like it" if len(known) > 1 else ""
-            way = "" if source in asked else f", or give --exclude {source} and never count {', '.join(asked)}"
-            raise InputError(f"leak: {told}{more}; start from another base{way}")
-        warnings.warn(f"{told}; no score of what is trained may count {', '.join(asked)}", stacklevel=4)
-
-
-def turns_of(pair: Pair) -> tuple[Pair, ...]:
-    """The pair under all eight dihedrals; one of less than TELLING_CELLS as it stands."""
-    views = [augment.Augmentation(dihedral) for dihedral in range(8 if pair.input.size >= TELLING_CELLS else 1)]
-    return tuple(augment.view(view, Task("", (pair,), ())).train[0] for view in views)
-
-
-def look(*grids: np.ndarray) -> bytes:
-    """A hash of grids, shapes included; where the first has TELLING_CELLS, the same whatever colours stand for each other."""
-    if grids[0].size < TELLING_CELLS:
-        return digest(*grids)
-    cells = np.concatenate([g.ravel() for g in grids])
-    first = np.zeros(N_COLORS, np.uint16)
-    first[cells[::-1]] = np.arange(len(cells))[::-1]  # the last one counts: where a colour stands first
-    parts = np.split(first[cells], np.cumsum([g.size for g in grids])[:-1])
-    return digest(*(part.reshape(g.shape) for part, g in zip(parts, grids, strict=True)))
-
-
-def digest(*grids: np.ndarray) -> bytes:
-    """A hash of grids, shape included."""
-    return hashlib.blake2b(b"".join(bytes(g.shape) + g.tobytes() for g in grids), digest_size=16).digest()

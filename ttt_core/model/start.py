@@ -1,6 +1,6 @@
 """The net that a pretraining begins with: fresh, or a base that may know nothing of what is evaluated.
 
-Not here: the leakage guard itself, or that of the pairs (`sources.py`); what a resumed training puts back (`checkpoint.py`).
+Not here: the leakage guard (`leakage.py`); what a resumed training puts back (`checkpoint.py`).
 """
 
 from pathlib import Path
@@ -11,9 +11,9 @@ from ttt_core.arc.tasks import read_challenges
 from ttt_core.errors import ModelError
 from ttt_core.model.corpus import Corpus
 from ttt_core.model.gridlm import GridLM, GridLMConfig
+from ttt_core.model.leakage import refuse_base
 from ttt_core.model.load import check_directory, load_model
 from ttt_core.model.pretrain_config import PretrainConfig
-from ttt_core.model.sources import refuse_base
 
 
 def make_net(

@@ -115,8 +115,8 @@ def known_tasks(model: str | Path, challenges: str | Path, data: str | Path | No
     that the model knows are compared pair by pair. None where a model, as text models do, does not say what it has learnt.
     InputError for a file that cannot be read.
     """
-    from ttt_core.model.load import check_directory  # these import torch
-    from ttt_core.model.sources import base_leaks
+    from ttt_core.model.leakage import base_leaks  # these import torch
+    from ttt_core.model.load import check_directory
 
     config = check_directory(Path(model))
     if config.get("model_type") != "gridlm":
