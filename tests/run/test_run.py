@@ -467,4 +467,4 @@ def test_a_solver_is_told_seed_time_and_folder_and_no_secret(place, go):
     seed, left_s, adapters, token = json.loads((place / "notes").read_text())
     planned_s = json.loads((place / "run/tasks/a.json").read_text())["result"]["notes"]["planned_s"]
     assert seed == 5 and token is None and adapters == str((place / "run/adapters").resolve())
-    assert 0.5 * planned_s < left_s <= planned_s
+    assert 0.5 * planned_s < left_s <= planned_s + 0.001  # a record has three places
